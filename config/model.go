@@ -1,0 +1,182 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/routing"
+)
+
+// Model is everything a waypoint serves, as one source sees it.
+type Model struct {
+	Mesh         Mesh
+	Destinations []*Destination
+	Backends     map[string]*Backend // by Backend.Key
+	Workloads    []*Workload
+	Problems     []Problem // what was refused, ignored or not applied, for log, metric, check and admin
+}
+
+// Mesh is what holds for all destinations.
+type Mesh struct {
+	TrustDomain   string   // "cluster.local"
+	TrustAliases  []string //
+	RootNamespace string   // "istio-system"
+	ClusterID     string   // "Kubernetes"
+	Network       string
+	MeshID        string
+	Domain        string // "cluster.local", DNS suffix
+	Normalization Normalization
+	Waypoint      Owner // the waypoint these destinations belong to
+}
+
+// Owner names the Gateway that a waypoint runs for.
+type Owner struct{ Namespace, Name, Class string }
+
+// Normalization is Istio's meshConfig.pathNormalization.
+type Normalization uint8
+
+const (
+	NormalizeBase Normalization = iota // Istio's default
+	NormalizeNone
+	NormalizeMergeSlashes
+	NormalizeDecodeAndMergeSlashes
+)
+
+// Protocol is what a port was declared to speak.
+type Protocol uint8
+
+const (
+	ProtocolAuto  Protocol = iota // undeclared: sniffed
+	ProtocolHTTP                  // HTTP/1.1 upstream
+	ProtocolHTTP2                 // http2, grpc: h2 upstream
+	ProtocolGRPC
+	ProtocolGRPCWeb
+	ProtocolTCP // never sniffed
+	ProtocolTLS // https, tls: passed through, SNI read
+)
+
+// Destination is one thing a tunnel can address: a service port or a workload.
+// Sources may share Destination pointers between models: an unchanged pointer
+// is not compiled again, so a Destination is immutable once in a Model.
+type Destination struct {
+	Key      string         // stable: "cart.shop.svc.cluster.local:80", "workload/<uid>"
+	Workload bool           // addressed by pod IP
+	Addrs    []netip.Prefix // VIPs or pod addresses (single addresses as /32, /128)
+	Port     uint16         // service port; 0 for workloads: any port
+	Hosts    []string       // names of a host:port authority
+	Protocol Protocol
+	Service  Service
+
+	Stages []Stage        // HTTP request stages before routing, in order
+	Conn   []authz.Policy // the policies of connections (TCP chains); HTTP policies stand in a Stage
+
+	Routes    []routing.Rule            // ordered; empty: the default route to Backend
+	Consumers map[string][]routing.Rule // by client namespace, replaces Routes for those clients
+	RouteKind string                    // kind that won the port under GEP-1294, else empty
+	Retries   []*resilience.Retry       // what Rule.Retry indexes
+	Refs      []string                  // backend keys that Backend.Ref and Mirror.Ref index
+	Backend   string                    // key of the default backend; empty for workloads: the address itself
+	TCPRoutes []TCPRoute
+
+	HTTPOnly bool // a route, JWT, HTTP authorization or rate limit guards it: undeclared bytes never fall back to TCP
+	Settings HTTPSettings
+
+	// Broken, when set, makes every request answer 503 and says why (a chain with
+	// an unknown security filter).
+	Broken string
+}
+
+// HTTPSettings are switches of the HTTP codec and header handling.
+type HTTPSettings struct {
+	Normalization Normalization
+	AllowHTTP10   bool
+	XFCC          bool // write x-forwarded-client-cert from the tunnel's peer; else it is removed
+	XFF           bool // append the client pod's address to x-forwarded-for
+	KeepServer    bool // leave the backend's server header
+	PreserveCase  bool
+	MaxHeadBytes  int // 0: 60 KiB (Envoy)
+}
+
+// Service names what a destination or backend belongs to, for telemetry.
+type Service struct {
+	Host, Name, Namespace string
+	Port                  uint16
+	PortName              string
+}
+
+// StageKind is one kind of request stage.
+type StageKind uint8
+
+const (
+	StageCustom StageKind = iota // external authorization
+	StageJWT
+	StageAuthz // AUDIT, DENY, ALLOW
+	StageFault
+	StageCORS
+	StageRateLimit
+	StageHeaders // header mutation
+)
+
+// Stage is one step of a destination's HTTP pipeline.
+type Stage struct {
+	Kind     StageKind
+	Policies []authz.Policy     // StageAuthz, StageCustom
+	Headers  *routing.HeaderOps // StageHeaders
+	Spec     any                // the kind's own settings (JWT rules, providers, limits): a plain struct of the package that runs it
+}
+
+// TCPRoute sends connections onwards; the first whose SNI matches wins.
+type TCPRoute struct {
+	Route    string
+	SNI      []string // exact or "*.suffix"; empty: any
+	Backends []routing.Backend
+	Idle     time.Duration
+}
+
+// Backend is a set of endpoints with its settings: a service port, or a subset.
+type Backend struct {
+	Key       string // "host|port" or "host|port|subset"
+	Service   Service
+	Protocol  Protocol // upstream choice: HTTP, HTTP2; Auto: the client's
+	Endpoints []*balance.Endpoint
+	Balance   balance.Policy
+	Settings  resilience.Settings
+	Missing   string // why it does not exist (answers Status 500 or 503 NC)
+}
+
+// Workload is a pod or WorkloadEntry.
+type Workload struct {
+	UID, Name, Namespace             string
+	Addrs                            []netip.Addr
+	TrustDomain, ServiceAccount      string
+	Tunnel                           bool // reachable by HBONE
+	WorkloadName, WorkloadType       string
+	CanonicalName, CanonicalRevision string
+	ClusterID, Network, Node         string
+	Locality                         balance.Locality
+	Labels                           map[string]string
+	Healthy                          bool
+}
+
+// Severity of a Problem.
+type Severity uint8
+
+const (
+	Info    Severity = iota // a choice worth knowing
+	Warning                 // does less than it seems to
+	Error                   // refused; the last good version serves, or it fails closed
+)
+
+// Problem is something a user should know about one object.
+type Problem struct {
+	Severity        Severity
+	Kind, Namespace string
+	Name            string
+	Source          string // file:line, or the xDS resource
+	Field           string // JSON path
+	Message         string // what is wrong and what to do
+	Reason          string // Gateway API or Istio reason, stable
+}
