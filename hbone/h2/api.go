@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"net"
 	"time"
 
 	"waypoint.dev/waypoint/internal/attrs"
@@ -50,36 +49,3 @@ const (
 	End  Flags = 1 << iota // half-close our side behind this frame
 	More                   // another write follows at once: do not flush yet
 )
-
-// The surface, whose types the engine's files define:
-//
-//	func NewServer(nc net.Conn, cfg Config, h Handler) *Conn
-//	func NewClient(nc net.Conn, cfg Config) *Conn
-//
-//	func (c *Conn) Serve() error              // runs the reader until the end
-//	func (c *Conn) Open(h *Head, f Flags) (*Stream, error) // client; ErrGoingAway, ErrStreamLimit, ErrClosed
-//	func (c *Conn) OpenStreams() int          // streams in use now
-//	func (c *Conn) StreamLimit() int          // the peer's limit
-//	func (c *Conn) Usable() bool              // neither closed nor going away
-//	func (c *Conn) Ping(timeout time.Duration) error // waits for the answer
-//	func (c *Conn) Shutdown()                 // two-step graceful GOAWAY; Done closes after the last stream
-//	func (c *Conn) Close(err error)           // at once; streams fail with err
-//	func (c *Conn) Done() <-chan struct{}; func (c *Conn) Err() error
-//	func (c *Conn) NetConn() net.Conn
-//
-//	func (s *Stream) Head() *Head             // server: the request head
-//	func (s *Stream) ReadHead() (*Head, error)// client: next response head (1xx, then final)
-//	func (s *Stream) Read(p []byte) (int, error)      // io.EOF at END_STREAM
-//	func (s *Stream) WriteTo(w io.Writer) (int64, error) // lends received chunks, no copy
-//	func (s *Stream) Trailers() *Head         // after io.EOF; nil if none
-//	func (s *Stream) WriteHead(h *Head, f Flags) error   // final, 1xx or trailers
-//	func (s *Stream) Write(p []byte) (int, error)
-//	func (s *Stream) WriteData(p []byte, f Flags) (int, error)
-//	func (s *Stream) CloseWrite() error
-//	func (s *Stream) Reset(code http2.ErrCode)
-//	func (s *Stream) Close() error            // CANCEL if open either way, then release
-//	func (s *Stream) SetReadDeadline(t time.Time) error; SetWriteDeadline; SetDeadline
-//	func (s *Stream) Err() error              // *StreamError{Code, Remote} after a reset
-//	func (s *Stream) BytesReceived() int64; BytesSent() int64
-//	func (s *Stream) Conn() *Conn
-var _ net.Conn
