@@ -142,7 +142,7 @@ func (ca *CA) bundleLocked() *Bundle {
 	b := &Bundle{Roots: x509.NewCertPool(), TrustDomains: slices.Clone(ca.trustDomains)}
 	for _, r := range ca.roots {
 		b.Roots.AddCert(r.cert)
-		b.PEM = pem.AppendEncode(b.PEM, &pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})
+		b.PEM = append(b.PEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})...)
 	}
 	return b
 }

@@ -75,6 +75,9 @@ func (s *fileSource) poll() {
 				s.bad = msg
 				s.log.Error("identity files are broken, the last good ones stay in use", "error", err, "notAfter", s.SVID().NotAfter)
 			}
+		case s.bad != "" && !changed:
+			s.bad = ""
+			s.log.Info("identity files are whole again")
 		case changed:
 			s.bad = ""
 			v := s.SVID()

@@ -93,7 +93,7 @@ func (s *SVID) Chain() []*x509.Certificate {
 // [FromFiles] reads back.
 func (s *SVID) PEM() (chain, key []byte, err error) {
 	for _, der := range s.Certificate.Certificate {
-		chain = pem.AppendEncode(chain, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(s.Certificate.PrivateKey)
 	if err != nil {
