@@ -1,7 +1,5 @@
 package authz
 
-import "net/netip"
-
 // Action is what a matching policy does.
 type Action uint8
 
@@ -28,10 +26,10 @@ type Policy struct {
 // Rule is one rule of a policy, ready to compile.
 type Rule struct {
 	Name string // "ns[N]-policy[P]-rule[I]", as Istio names it
-	When Expr
+	When *Expr  // nil never matches
 	// TCP is the rule's form for connections, from which HTTP conditions were
 	// removed (DENY) or which can never hold (ALLOW); nil: same as When.
-	TCP Expr
+	TCP *Expr
 }
 
 // RuleSpec is a rule of an AuthorizationPolicy as the user wrote it.
@@ -81,6 +79,13 @@ type Decision struct {
 	Policy  string // "namespace/name" of the policy that decided; empty: none did
 	Rule    string // rule name as in Rule.Name; empty with a Policy: the policy as a whole
 	Reason  Reason
+	// Details is Envoy's response_code_details of a denial:
+	// "rbac_access_denied_matched_policy[ns[N]-policy[P]-rule[I]]", or "[none]"
+	// where no policy matched. Empty when allowed.
+	Details string
+	// Audit is "namespace/name" of the first AUDIT policy that matched, whatever
+	// the outcome.
+	Audit string
 }
 
 // Reason says why, in words that logs and metrics use as labels.
@@ -93,24 +98,7 @@ const (
 	ReasonDenyMatched   Reason = "deny_matched"   //
 	ReasonNoAllow       Reason = "no_allow_match" // denied: an ALLOW policy exists, none matched
 	ReasonPolicyInvalid Reason = "policy_invalid" // denied: unreadable policy, no last good version
-)
 
-// The surface that the package's other files define:
-//
-//	// Expr builds the expression of one rule. The error names the field.
-//	func (r *RuleSpec) Expr(s Scope) (Expr, error)
-//	// Rule builds both forms and the name.
-//	func NewRule(policyNS, policyName string, index int, a Action, spec *RuleSpec, s Scope) (Rule, error)
-//
-//	func Compile(policies []Policy) *Engine
-//	func (e *Engine) Check(r *attrs.Request) Decision
-//	func (e *Engine) CheckConn(c *attrs.Conn) Decision
-//	// Custom returns the providers whose CUSTOM policies match, in order.
-//	func (e *Engine) Custom(r *attrs.Request) (provider string, d Decision, ok bool)
-//	// Explain lists every policy considered, and which rule matched or which field failed.
-//	func (e *Engine) Explain(r *attrs.Request) []Considered
-//	// NeedsHTTP reports whether any policy reads HTTP facts (such a port is never treated as TCP).
-//	func (e *Engine) NeedsHTTP() bool
-//
-//	// A nil *Engine allows everything with ReasonNoPolicy.
-var _ netip.Prefix
+	ReasonCustomMatched  Reason = "custom_matched"           // an external authorizer has to be asked
+	ReasonCustomConflict Reason = "custom_provider_conflict" // denied: CUSTOM policies name several providers
+)
