@@ -73,7 +73,8 @@ type Destination struct {
 	Stages []Stage        // HTTP request stages before routing, in order
 	Conn   []authz.Policy // the policies of connections (TCP chains); HTTP policies stand in a Stage
 
-	Routes    []routing.Rule            // ordered; empty: the default route to Backend
+	Routes    []routing.Rule            // empty: the default route to Backend
+	Order     routing.Order             // how Routes and Consumers are ordered
 	Consumers map[string][]routing.Rule // by client namespace, replaces Routes for those clients
 	RouteKind string                    // kind that won the port under GEP-1294, else empty
 	Retries   []*resilience.Retry       // what Rule.Retry indexes

@@ -1,0 +1,415 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+
+	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/routing"
+)
+
+// Env gives Compile what lies above this package. All hooks may be nil.
+type Env struct {
+	// Stage makes what runs a stage of a kind that this package does not compile
+	// itself (JWT, external authorization, rate limit, fault, CORS). prev is what it
+	// made for the same stage before, nil if there was none. On an error the chain
+	// keeps prev, or without one is Broken.
+	Stage func(d *Destination, st *Stage, prev any) (any, error)
+
+	// State makes the runtime state of a backend: limits, breakers, outlier
+	// detection. prev is its previous state, which it may return.
+	State func(b *Backend, prev any) any
+}
+
+// Compile turns a model into a snapshot, reusing from prev whatever did not
+// change: the chain of an unchanged *Destination pointer, the target of an equal
+// backend, the host of an endpoint that keeps its key, address and identity. It
+// never fails as a whole; what is wrong with an object is a Problem.
+//
+// prev is the last snapshot compiled, or nil. Endpoint sets of shared targets
+// change when the result is given to [Store.Swap] or is the prev of another
+// Compile, not before. One goroutine compiles at a time.
+func Compile(m *Model, prev *Snapshot, env Env) (*Snapshot, []Problem) {
+	c := &compiler{env: env, prev: prev}
+	if prev != nil {
+		prev.commit()
+	} else {
+		c.prev = &Snapshot{}
+	}
+	c.next = &Snapshot{
+		Version:   c.prev.Version + 1,
+		Mesh:      m.Mesh,
+		chains:    make([]*Chain, 0, len(m.Destinations)),
+		byKey:     make(map[string]*Chain, len(m.Destinations)),
+		byAddr:    make(map[netip.AddrPort]*Chain, len(m.Destinations)),
+		byHost:    make(map[hostPort]*Chain, len(m.Destinations)),
+		bySuffix:  make(map[hostPort]*Chain),
+		workloads: make(map[netip.Addr]*Workload, len(m.Workloads)),
+		targets:   make(map[string]*Target, len(m.Backends)),
+	}
+	c.uids = make(map[string]*Workload, len(m.Workloads))
+	for _, w := range m.Workloads {
+		c.uids[w.UID] = w
+		for _, a := range w.Addrs {
+			c.next.workloads[a.Unmap().WithZone("")] = w
+		}
+	}
+	for key, b := range m.Backends {
+		c.target(key, b)
+	}
+	for _, d := range m.Destinations {
+		c.destination(d)
+	}
+	c.retire()
+	c.next.Problems = append(append([]Problem(nil), m.Problems...), c.problems...)
+	return c.next, c.problems
+}
+
+type compiler struct {
+	env        Env
+	prev, next *Snapshot
+	uids       map[string]*Workload
+	problems   []Problem
+}
+
+// target takes over or makes the target of a backend.
+func (c *compiler) target(key string, b *Backend) {
+	t := c.prev.targets[key]
+	if t == nil {
+		t = &Target{Key: key, src: b}
+		spec, _ := adopt(b, nil)
+		t.Spec.Store(spec)
+		t.Set.Store(balance.NewSet(spec.Balance, spec.Endpoints, nil))
+		if c.env.State != nil {
+			st := c.env.State(spec, nil)
+			t.local.Store(&st)
+		}
+		c.next.targets[key] = t
+		return
+	}
+	c.next.targets[key] = t
+	if t.src == b {
+		return
+	}
+	old := t.Spec.Load()
+	t.src = b
+	spec, gone := adopt(b, old)
+	if spec == old {
+		return
+	}
+	u := update{target: t, spec: spec, gone: gone, local: t.local.Load()}
+	u.set = balance.NewSet(spec.Balance, spec.Endpoints, t.Set.Load())
+	if c.env.State != nil {
+		st := c.env.State(spec, t.State())
+		u.local = &st
+	}
+	c.next.pending = append(c.next.pending, u)
+}
+
+// adopt copies a backend of the source, giving its endpoints their hosts. It
+// returns old itself when nothing differs, and the hosts that old alone had.
+func adopt(b, old *Backend) (*Backend, []*balance.Host) {
+	var before map[string]*balance.Endpoint
+	if old != nil {
+		before = make(map[string]*balance.Endpoint, len(old.Endpoints))
+		for _, e := range old.Endpoints {
+			before[e.Key] = e
+		}
+	}
+	same := old != nil && len(b.Endpoints) == len(old.Endpoints)
+	eps := make([]*balance.Endpoint, len(b.Endpoints))
+	for i, e := range b.Endpoints {
+		p := before[e.Key]
+		switch {
+		case p != nil && sameEndpoint(e, p):
+			eps[i] = p
+		default:
+			n := *e
+			n.Host = &balance.Host{}
+			if p != nil && samePeer(e, p) {
+				n.Host = p.Host
+			}
+			eps[i] = &n
+			same = false
+		}
+		if same && old.Endpoints[i] != eps[i] {
+			same = false // another order
+		}
+		if p != nil && eps[i].Host == p.Host {
+			delete(before, e.Key)
+		}
+	}
+	if same {
+		n, o := *b, *old
+		n.Endpoints, o.Endpoints = nil, nil
+		if reflect.DeepEqual(&n, &o) {
+			return old, nil
+		}
+	}
+	var gone []*balance.Host
+	for _, e := range before {
+		gone = append(gone, e.Host)
+	}
+	n := *b
+	n.Endpoints = eps
+	return &n, gone
+}
+
+// samePeer reports whether connections to a are as good for b.
+func samePeer(a, b *balance.Endpoint) bool {
+	return a.Addr == b.Addr && a.Tunnel == b.Tunnel && a.Identity == b.Identity &&
+		a.Hostname == b.Hostname && a.Authority == b.Authority
+}
+
+func sameEndpoint(a, b *balance.Endpoint) bool {
+	if !samePeer(a, b) || a.Workload != b.Workload {
+		return false
+	}
+	x, y := *a, *b
+	x.Host, y.Host, x.Workload, y.Workload = nil, nil, nil, nil
+	return reflect.DeepEqual(&x, &y)
+}
+
+// retire closes what the previous snapshot alone had.
+func (c *compiler) retire() {
+	for key, t := range c.prev.targets {
+		if c.next.targets[key] != nil {
+			continue
+		}
+		u := update{target: t}
+		for _, e := range t.Spec.Load().Endpoints {
+			u.gone = append(u.gone, e.Host)
+		}
+		c.next.pending = append(c.next.pending, u)
+	}
+	for key, ch := range c.prev.byKey {
+		if ch.direct == nil {
+			continue
+		}
+		if n := c.next.byKey[key]; n == nil || n.direct != ch.direct {
+			c.next.closing = append(c.next.closing, ch.direct)
+		}
+	}
+}
+
+// destination compiles or takes over one chain and enters it in the tables.
+func (c *compiler) destination(d *Destination) {
+	if c.next.byKey[d.Key] != nil {
+		c.problem(d, "", "two destinations have this key; the first one serves")
+		return
+	}
+	ch := c.prev.byKey[d.Key]
+	if ch == nil || !c.reusable(ch, d) {
+		ch = c.chain(d, ch)
+	}
+	c.problems = append(c.problems, ch.Problems...)
+	c.next.byKey[d.Key] = ch
+	c.next.chains = append(c.next.chains, ch)
+	c.enter(ch)
+}
+
+// reusable reports whether a chain compiled from d before still holds.
+func (c *compiler) reusable(ch *Chain, d *Destination) bool {
+	if ch.Spec != d || ch.Broken != d.Broken || ch.Workload != c.workload(d) {
+		return false
+	}
+	for i, key := range d.Refs {
+		if ch.targets[i] != c.next.targets[key] {
+			return false
+		}
+	}
+	return d.Backend == "" || ch.Default == c.next.targets[d.Backend]
+}
+
+// workload returns the workload of a workload destination.
+func (c *compiler) workload(d *Destination) *Workload {
+	if !d.Workload {
+		return nil
+	}
+	if w := c.uids[strings.TrimPrefix(d.Key, "workload/")]; w != nil {
+		return w
+	}
+	for _, p := range d.Addrs {
+		if p.IsSingleIP() {
+			if w := c.next.workloads[p.Addr()]; w != nil {
+				return w
+			}
+		}
+	}
+	return nil
+}
+
+// chain compiles one destination. prev is its former chain, or nil.
+func (c *compiler) chain(d *Destination, prev *Chain) *Chain {
+	ch := &Chain{Spec: d, HTTPOnly: d.HTTPOnly, Broken: d.Broken, Workload: c.workload(d)}
+	for _, key := range d.Refs {
+		ch.targets = append(ch.targets, c.next.targets[key])
+		if c.next.targets[key] == nil {
+			ch.problem("refs", fmt.Sprintf("backend %q is unknown; its share answers 503", key))
+		}
+	}
+	ch.Default = c.next.targets[d.Backend]
+	ch.targets = append(ch.targets, ch.Default)
+	if d.Backend == "" {
+		ch.direct = &directTargets{workload: ch.Workload, m: make(map[netip.AddrPort]*Target)}
+		if prev != nil && prev.direct != nil && sameWorkload(prev.Workload, ch.Workload) {
+			ch.direct = prev.direct
+		}
+	}
+	c.tables(ch)
+	c.tcp(ch)
+	c.stages(ch, prev)
+	if len(d.Conn) > 0 {
+		ch.Conn = authz.Compile(d.Conn)
+	}
+	return ch
+}
+
+// sameWorkload reports whether connections to a may serve b.
+func sameWorkload(a, b *Workload) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.UID == b.UID && a.Tunnel == b.Tunnel && a.TrustDomain == b.TrustDomain &&
+		a.Namespace == b.Namespace && a.ServiceAccount == b.ServiceAccount
+}
+
+func (c *compiler) tables(ch *Chain) {
+	d := ch.Spec
+	rules, order := d.Routes, d.Order
+	if len(rules) == 0 {
+		rules, order = []routing.Rule{{
+			Retry: -1, Fault: -1, Session: -1, Hash: -1,
+			Backends: []routing.Backend{{Ref: len(d.Refs), Weight: 1}},
+		}}, routing.AsListed
+	} else {
+		ch.HTTPOnly = true
+	}
+	ch.table = ch.compileRules(rules, order)
+	if len(d.Consumers) > 0 {
+		ch.HTTPOnly = true
+		ch.consumers = make(map[string]*routing.Table, len(d.Consumers))
+		for ns, rules := range d.Consumers {
+			ch.consumers[ns] = ch.compileRules(rules, d.Order)
+		}
+	}
+}
+
+func (ch *Chain) compileRules(rules []routing.Rule, o routing.Order) *routing.Table {
+	t, errs := routing.Compile(rules, o)
+	for _, e := range errs {
+		r := &rules[e.Rule]
+		ns, name, _ := strings.Cut(r.Route, "/")
+		ch.Problems = append(ch.Problems, Problem{
+			Severity: Error, Kind: r.Kind, Namespace: ns, Name: name, Reason: "InvalidRule",
+			Field:   fmt.Sprintf("spec.rules[%d].%s", r.Index, e.Field),
+			Message: e.Message,
+		})
+	}
+	return t
+}
+
+func (c *compiler) tcp(ch *Chain) {
+	for i := range ch.Spec.TCPRoutes {
+		r := &ch.Spec.TCPRoutes[i]
+		t := ch.compileRules([]routing.Rule{{
+			Route: r.Route, Retry: -1, Fault: -1, Session: -1, Hash: -1, Backends: r.Backends,
+		}}, routing.AsListed)
+		ch.TCP = append(ch.TCP, CompiledTCP{Spec: r, Pick: t.Rules()[0]})
+	}
+}
+
+func (c *compiler) stages(ch, prev *Chain) {
+	d := ch.Spec
+	ch.Stages = make([]CompiledStage, len(d.Stages))
+	for i := range d.Stages {
+		st := &d.Stages[i]
+		out := &ch.Stages[i]
+		*out = CompiledStage{Kind: st.Kind, Spec: st, Headers: st.Headers}
+		switch st.Kind {
+		case StageAuthz, StageCustom:
+			out.Authz = authz.Compile(st.Policies)
+			if out.Authz.NeedsHTTP() {
+				ch.HTTPOnly = true
+			}
+		case StageJWT, StageRateLimit:
+			ch.HTTPOnly = true
+		}
+		if st.Spec == nil || c.env.Stage == nil {
+			continue
+		}
+		var before any
+		if prev != nil && i < len(prev.Stages) && prev.Stages[i].Kind == st.Kind {
+			before = prev.Stages[i].Run
+		}
+		run, err := c.env.Stage(d, st, before)
+		if err != nil {
+			msg := err.Error()
+			if run = before; run == nil {
+				ch.Broken = fmt.Sprintf("stage %d: %s", i, msg)
+				msg += "; every request answers 503"
+			} else {
+				msg += "; the last good version serves"
+			}
+			ch.problem(fmt.Sprintf("stages[%d]", i), msg)
+		}
+		out.Run = run
+	}
+}
+
+// enter puts a chain into the lookup tables. Of two claims the first stands.
+func (c *compiler) enter(ch *Chain) {
+	s, d := c.next, ch.Spec
+	for _, p := range d.Addrs {
+		if !p.IsValid() {
+			continue
+		}
+		if a := p.Addr().Unmap().WithZone(""); p.IsSingleIP() {
+			k := netip.AddrPortFrom(a, d.Port)
+			if d.Workload {
+				k = netip.AddrPortFrom(a, 0)
+			}
+			if old := s.byAddr[k]; old != nil {
+				c.claimed(d, k.String(), old)
+				continue
+			}
+			s.byAddr[k] = ch
+		} else if old := s.byPrefix.add(p, d.Port, ch); old != nil {
+			c.claimed(d, p.String(), old)
+		}
+	}
+	for _, h := range d.Hosts {
+		m, h := s.byHost, strings.TrimSuffix(strings.ToLower(h), ".")
+		if strings.HasPrefix(h, "*.") {
+			m, h = s.bySuffix, h[1:]
+		}
+		k := hostPort{h, d.Port}
+		if old := m[k]; old != nil {
+			c.claimed(d, fmt.Sprintf("%s:%d", h, d.Port), old)
+			continue
+		}
+		m[k] = ch
+	}
+}
+
+func (c *compiler) claimed(d *Destination, what string, by *Chain) {
+	c.problem(d, "addresses", fmt.Sprintf("%s belongs to %s already, which serves it", what, by.Spec.Key))
+}
+
+func (c *compiler) problem(d *Destination, field, msg string) {
+	c.problems = append(c.problems, problemOf(d, field, msg))
+}
+
+func (ch *Chain) problem(field, msg string) {
+	ch.Problems = append(ch.Problems, problemOf(ch.Spec, field, msg))
+}
+
+func problemOf(d *Destination, field, msg string) Problem {
+	return Problem{
+		Severity: Error, Kind: "Destination", Namespace: d.Service.Namespace, Name: d.Key,
+		Field: field, Message: msg, Reason: "Invalid",
+	}
+}
