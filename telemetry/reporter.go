@@ -136,7 +136,6 @@ func (r *Reporter) series(rec *Record) *series {
 		// A connection is counted under one series from open to close: its flags
 		// are known only at the end and stand in the log.
 		o = outcome{grpc: -1}
-		k.protocol = TCP
 	}
 	return p.get(k, o)
 }

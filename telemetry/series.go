@@ -113,11 +113,11 @@ type registry struct {
 	}
 	n     atomic.Int64
 	limit int64
-	over  *pair // where further combinations go, as "unknown", once limit is reached
+	over  [3]pair // by Protocol: where further combinations go, as "unknown", once limit is reached
 }
 
 func newRegistry(limit int64) *registry {
-	r := &registry{limit: limit, over: new(pair)}
+	r := &registry{limit: limit}
 	for i := range r.parts {
 		r.parts[i].pairs = make(map[pairKey]*pair)
 	}
@@ -140,7 +140,7 @@ func (r *registry) get(k pairKey, at uint32) (*pair, pairKey) {
 		return p, k
 	}
 	if r.n.Load() >= r.limit {
-		return r.over, pairKey{protocol: HTTP}
+		return &r.over[k.protocol], pairKey{protocol: k.protocol}
 	}
 	r.n.Add(1)
 	p = new(pair)
@@ -169,7 +169,9 @@ func (r *registry) each(f func(*series)) {
 			visit(p)
 		}
 	}
-	visit(r.over)
+	for i := range r.over {
+		visit(&r.over[i])
+	}
 }
 
 func milliseconds(d time.Duration) float64 {
