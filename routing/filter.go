@@ -11,7 +11,9 @@ type Filters struct {
 	CORS     *CORS
 }
 
-// HeaderOps edits headers: remove, then set, then add. Names are lower case.
+// HeaderOps edits headers: remove, then set, then add. Names are lower case; of
+// one name twice in a list the first counts. Set of "host" or ":authority" in a
+// request writes the authority.
 type HeaderOps struct {
 	Set, Add []HeaderValue
 	Remove   []string
@@ -33,11 +35,16 @@ type Rewrite struct {
 // Redirect answers with a Location.
 type Redirect struct {
 	Scheme, Host  string // empty: the request's
-	Port          int    // 0: by the Gateway API rule
+	Port          int    // 0: by the Gateway API rule, or the authority's own
 	FullPath      *string
 	PrefixReplace *string
-	RawPrefix     bool
-	Status        int // 301, 302, 303, 307, 308
+	RawPrefix     bool // PrefixReplace replaces the plain string prefix (Envoy prefix_rewrite)
+	Status        int  // 301, 302, 303, 307, 308; 0: 302
+
+	// AuthorityPort selects Envoy's rule where Port is 0: a redirected Host stands
+	// as it is, the request's authority keeps its own port unless the scheme changes
+	// away from the one it is the default of. Port is then always written.
+	AuthorityPort bool
 }
 
 // DirectResponse answers without a backend.
@@ -50,17 +57,17 @@ type DirectResponse struct {
 type Mirror struct {
 	Ref         int    // index into the backends beside the table
 	Numerator   uint32 // share Numerator/Denominator of requests
-	Denominator uint32
-	Invalid     string
+	Denominator uint32 // 0: every request
+	Invalid     string // why it copies nothing; empty when usable
 }
 
 // CORS answers preflights and writes response headers.
 type CORS struct {
-	AllowOrigins     []ValueMatch // Name unused; "*" is ValuePresent
+	AllowOrigins     []ValueMatch // Name unused; "*" is ValuePresent; exact "scheme://*.host" is a wildcard
 	AllowMethods     []string
 	AllowHeaders     []string
 	ExposeHeaders    []string
 	AllowCredentials bool
-	MaxAge           time.Duration
-	ForwardUnmatched bool // a preflight of another origin goes to the backend
+	MaxAge           time.Duration // 0: 5 s (Gateway API default); negative: no header; below 1 s: written as 0
+	ForwardUnmatched bool          // a preflight of another origin goes to the backend
 }

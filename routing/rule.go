@@ -66,7 +66,8 @@ const (
 	PathTemplate           // Envoy URI template, already in {*} {**} form
 )
 
-// PathMatch is a condition on the normalized path.
+// PathMatch is a condition on the normalized path. IgnoreCase folds ASCII and has
+// no effect on regular expressions and templates (Envoy case_sensitive).
 type PathMatch struct {
 	Kind       PathKind
 	Value      string
@@ -86,6 +87,13 @@ const (
 )
 
 // ValueMatch is a condition on a header (Name lower case) or query parameter.
+//
+// A header sent as several lines compares as its values joined by "," (Envoy). The
+// names "host", ":authority", ":method" and ":scheme" read those parts of the head.
+// A query parameter is compared raw, by its first occurrence. A missing value fails
+// a positive condition; under Invert it compares as empty, which is how istiod sends
+// withoutHeaders (treat_missing_header_as_empty). Inverted ValuePresent holds if the
+// value is missing.
 type ValueMatch struct {
 	Name, Value string
 	Kind        ValueKind
