@@ -101,7 +101,6 @@ func (c *compiler) target(key string, b *Backend) {
 		return
 	}
 	u := update{target: t, spec: spec, gone: gone, local: t.local.Load()}
-	u.set = balance.NewSet(spec.Balance, spec.Endpoints, t.Set.Load())
 	if c.env.State != nil {
 		st := c.env.State(spec, t.State())
 		u.local = &st

@@ -35,7 +35,6 @@ func (t *Target) State() any {
 type update struct {
 	target *Target
 	spec   *Backend // nil: the target is gone
-	set    *balance.Set
 	local  *any
 	gone   []*balance.Host
 }
@@ -46,7 +45,7 @@ func (s *Snapshot) commit() {
 		if u.spec != nil {
 			u.target.Spec.Store(u.spec)
 			u.target.local.Store(u.local)
-			u.target.Set.Store(u.set)
+			u.target.Set.Store(balance.NewSet(u.spec.Balance, u.spec.Endpoints, u.target.Set.Load()))
 		}
 		for _, h := range u.gone {
 			h.Gone.Store(true)
