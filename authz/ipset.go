@@ -22,6 +22,11 @@ func newIPSet(ps []netip.Prefix) *ipSet {
 		p = p.Masked()
 		rs = append(rs, ipRange{p.Addr(), lastAddr(p)})
 	}
+	return mergeRanges(rs)
+}
+
+// mergeRanges sorts rs and joins what overlaps.
+func mergeRanges(rs []ipRange) *ipSet {
 	slices.SortFunc(rs, func(a, b ipRange) int { return a.lo.Compare(b.lo) })
 	var out []ipRange
 	for _, r := range rs {

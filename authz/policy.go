@@ -94,6 +94,7 @@ type Reason string
 const (
 	ReasonNone          Reason = ""               // zero Decision
 	ReasonNoPolicy      Reason = "no_policy"      // allowed: nothing attached
+	ReasonNotDenied     Reason = "no_deny_match"  // allowed: no ALLOW policy attached, no DENY policy matched
 	ReasonAllowMatched  Reason = "allow_matched"  //
 	ReasonDenyMatched   Reason = "deny_matched"   //
 	ReasonNoAllow       Reason = "no_allow_match" // denied: an ALLOW policy exists, none matched
