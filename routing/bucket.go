@@ -25,16 +25,30 @@ const (
 type group struct {
 	kind   groupKind
 	name   string
+	number int // among the groups looked up by request, for seen
 	first  int32
 	values map[string][]int32
 }
 
 // groupFrom is the size from which grouping pays, and groupsAsked how many names of
 // one kind are asked one by one before the request's own are looked up instead.
+// groupsMax bounds the names of one path: candidates with further ones are tried in turn.
 const (
 	groupFrom   = 8
 	groupsAsked = 4
+	groupsMax   = 1024
 )
+
+// seen marks the groups a request has been through, so that a header or parameter
+// repeated thousands of times costs one lookup each and nothing more.
+type seen [groupsMax / 64]uint64
+
+// mark reports whether i was marked before.
+func (s *seen) mark(i int) bool {
+	old := s[i/64]&(1<<(i%64)) != 0
+	s[i/64] |= 1 << (i % 64)
+	return old
+}
 
 type groupKey struct {
 	kind groupKind
@@ -48,13 +62,13 @@ func newBucket(all []candidate, list []int32) *bucket {
 		return b
 	}
 	// Values per thing asked for: the one with the most splits best.
-	seen := map[groupKey]map[string]int{}
+	counts := map[groupKey]map[string]int{}
 	for _, i := range list {
 		all[i].exacts(func(k groupKey, v string) {
-			if seen[k] == nil {
-				seen[k] = map[string]int{}
+			if counts[k] == nil {
+				counts[k] = map[string]int{}
 			}
-			seen[k][v]++
+			counts[k][v]++
 		})
 	}
 	made := map[groupKey]*group{}
@@ -64,7 +78,7 @@ func newBucket(all []candidate, list []int32) *bucket {
 		var want string
 		most := 0
 		all[i].exacts(func(k groupKey, v string) {
-			if n := len(seen[k]); n > most {
+			if n := len(counts[k]); n > most {
 				best, want, most = k, v, n
 			}
 		})
@@ -74,7 +88,11 @@ func newBucket(all []candidate, list []int32) *bucket {
 		}
 		g := made[best]
 		if g == nil {
-			g = &group{kind: best.kind, name: best.name, first: i, values: map[string][]int32{}}
+			if len(order) == groupsMax {
+				b.plain = append(b.plain, i)
+				continue
+			}
+			g = &group{kind: best.kind, name: best.name, number: len(order), first: i, values: map[string][]int32{}}
 			made[best] = g
 			order = append(order, g)
 		}

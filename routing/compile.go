@@ -90,10 +90,10 @@ func Compile(rules []Rule, o Order) (*Table, []*Error) {
 		cand := c.candidate(k.Match)
 		cand.rule = t.rules[k.Rule]
 		for _, e := range c.errs {
-			if cand.rule.Broken == "" {
-				cand.rule.break_(e.Field + ": " + e.Message)
-			}
 			errs = append(errs, e)
+		}
+		if c.broken != "" && cand.rule.Broken == "" {
+			cand.rule.fail(c.broken)
 		}
 		t.candidates = append(t.candidates, cand)
 	}
@@ -127,11 +127,8 @@ func (r *Rule) label() string {
 	return strconv.Itoa(r.Index)
 }
 
-// break_ turns the rule into one that answers 500.
-func (c *Compiled) break_(why string) {
-	r := c.Rule
-	*c = Compiled{Rule: r, Broken: why}
-}
+// fail turns the rule into one that answers 500.
+func (c *Compiled) fail(why string) { *c = Compiled{Rule: c.Rule, Broken: why} }
 
 // compiler collects the errors of one rule.
 type compiler struct {
@@ -139,13 +136,27 @@ type compiler struct {
 	at     int
 	unique bool // of conditions of one name in a match the first counts (Gateway API)
 	errs   []*Error
+
+	backend *Backend // whose filters are being compiled, else nil
+	broken  string   // the first error that breaks the rule
 }
 
-func (c *compiler) errorf(broken bool, field, format string, args ...any) {
-	c.errs = append(c.errs, &Error{
+// errorf notes an error. One that breaks makes the backend being compiled invalid,
+// else the rule broken.
+func (c *compiler) errorf(breaks bool, field, format string, args ...any) {
+	e := &Error{
 		Rule: c.at, Route: c.rule.Route, Name: c.rule.label(),
-		Field: field, Message: fmt.Sprintf(format, args...), Broken: broken,
-	})
+		Field: field, Message: fmt.Sprintf(format, args...), Broken: breaks,
+	}
+	c.errs = append(c.errs, e)
+	why := e.Field + ": " + e.Message
+	switch {
+	case !breaks:
+	case c.backend == nil && c.broken == "":
+		c.broken = why
+	case c.backend != nil && c.backend.Invalid == "":
+		c.backend.Invalid, c.backend.Status = why, 500
+	}
 }
 
 // compile builds everything of a rule but its matches.
@@ -179,13 +190,11 @@ func (c *compiler) compile() *Compiled {
 		}
 	}
 	c.action(out)
-	for _, e := range c.errs {
-		if e.Broken && out.Broken == "" && !isBackendField(e.Field) {
-			out.break_(e.Field + ": " + e.Message)
-		}
-	}
 	if r.Broken != "" {
-		out.break_(r.Broken)
+		c.broken = r.Broken
+	}
+	if c.broken != "" {
+		out.fail(c.broken)
 	}
 	return out
 }
@@ -214,17 +223,18 @@ func (c *compiler) action(out *Compiled) {
 	var sum uint64
 	for i := range out.Backends {
 		b := &out.Backends[i]
-		c.backend(i, b)
+		c.backendFilters(i, b)
 		sum += uint64(b.Weight)
 		out.bounds[i] = sum
 	}
 }
 
-// backend cleans the filters of one backend; what a backend cannot do makes it invalid.
-func (c *compiler) backend(i int, b *Backend) {
+// backendFilters cleans the filters of one backend; what a backend cannot do makes it
+// invalid, and its share answers 500.
+func (c *compiler) backendFilters(i int, b *Backend) {
 	field := fmt.Sprintf("backends[%d].filters", i)
-	before := len(c.errs)
 	f := b.Filters
+	c.backend = b
 	b.Filters = Filters{
 		Request:  c.headerOps(field+".request", f.Request, true),
 		Response: c.headerOps(field+".response", f.Response, false),
@@ -232,17 +242,11 @@ func (c *compiler) backend(i int, b *Backend) {
 	if f.Rewrite != nil || f.CORS != nil || len(f.Mirrors) > 0 {
 		c.errorf(true, field, "a backend has only header filters")
 	}
-	for _, e := range c.errs[before:] {
-		if e.Broken && b.Invalid == "" {
-			b.Invalid, b.Status = e.Field+": "+e.Message, 500
-		}
-	}
+	c.backend = nil
 	if b.Invalid != "" && b.Status == 0 {
 		b.Status = 500 // Gateway API: an invalid backend's share answers 500
 	}
 }
-
-func isBackendField(f string) bool { return len(f) > 9 && f[:9] == "backends[" }
 
 func b2i(b bool) int {
 	if b {

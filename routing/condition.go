@@ -2,8 +2,10 @@ package routing
 
 import (
 	"fmt"
+	"regexp/syntax"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"waypoint.dev/waypoint/internal/attrs"
 )
@@ -72,6 +74,9 @@ type joined struct{ b []byte }
 
 var joins = sync.Pool{New: func() any { return &joined{b: make([]byte, 0, 512)} }}
 
+// view borrows the joined value: valid until the next join.
+func (j *joined) view() string { return unsafe.String(unsafe.SliceData(j.b), len(j.b)) }
+
 // join collects the values of name, separated by "," as Envoy does to match.
 func (j *joined) join(h []attrs.Field, name string) {
 	j.b = j.b[:0]
@@ -104,7 +109,7 @@ func (c *compiler) value(field string, m *ValueMatch, header bool) value {
 		default:
 			if strings.HasPrefix(v.name, ":") {
 				c.errorf(true, field, "cannot match %s", v.name)
-				return value{name: v.name, invert: false, part: partMethod}
+				return value{name: v.name, part: partMethod}
 			}
 		}
 	}
@@ -139,7 +144,10 @@ func compileText(m *ValueMatch) (text, error) {
 		if m.IgnoreCase {
 			expr = "(?i:" + expr + ")"
 		}
-		var err error
+		_, err := syntax.Parse(m.Value, syntax.Perl) // alone: the group must not make it valid
+		if err != nil {
+			return text{}, err
+		}
 		if t, _, err = fullRegex(expr); err != nil {
 			return text{}, err
 		}

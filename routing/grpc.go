@@ -1,5 +1,7 @@
 package routing
 
+import "strings"
+
 // GRPCPath returns the path condition of a GRPCRoute method match, as Istio writes
 // it. An empty service or method matches any one segment; both empty match all.
 func GRPCPath(service, method string, regex bool) PathMatch {
@@ -14,7 +16,7 @@ func GRPCPath(service, method string, regex bool) PathMatch {
 		if method == "" {
 			method = segment
 		}
-		return PathMatch{Kind: PathRegex, Value: "/" + service + "/" + method}
+		return PathMatch{Kind: PathRegex, Value: "/" + grouped(service) + "/" + grouped(method)}
 	case method == "":
 		return PathMatch{Kind: PathPrefix, Value: "/" + service + "/"}
 	case service == "":
@@ -22,4 +24,12 @@ func GRPCPath(service, method string, regex bool) PathMatch {
 		return PathMatch{Kind: PathTemplate, Value: "/{*}/" + method}
 	}
 	return PathMatch{Kind: PathExact, Value: "/" + service + "/" + method}
+}
+
+// grouped keeps an alternation in its own part of the path.
+func grouped(expr string) string {
+	if strings.Contains(expr, "|") {
+		return "(?:" + expr + ")"
+	}
+	return expr
 }

@@ -144,12 +144,10 @@ func (s *search) group(g *group) {
 // headerGroups looks at the request's headers, where they are fewer than the names
 // that rules ask for.
 func (s *search) headerGroups(b *bucket) {
+	var done seen
 	for i := range s.r.Headers {
 		g := b.headers[s.r.Headers[i].Name]
-		if g == nil || g.first >= s.best {
-			continue
-		}
-		if at, _ := firstField(s.r.Headers, g.name); at == i {
+		if g != nil && g.first < s.best && !done.mark(g.number) {
 			s.group(g)
 		}
 	}
@@ -157,12 +155,13 @@ func (s *search) headerGroups(b *bucket) {
 
 // queryGroups does the same with query parameters.
 func (s *search) queryGroups(b *bucket) {
+	var done seen
 	for q := s.r.Query; q != ""; {
-		pair, rest := cutByte(q, '&')
-		q = rest
+		var pair string
+		pair, q = cutByte(q, '&')
 		name, _ := cutByte(pair, '=')
-		if g := b.queries[name]; g != nil && g.first < s.best {
-			// group reads the first occurrence itself; a repeat finds nothing better.
+		g := b.queries[name]
+		if g != nil && g.first < s.best && !done.mark(g.number) {
 			s.group(g)
 		}
 	}

@@ -93,14 +93,12 @@ func reduce(re *syntax.Regexp) (text, bool) {
 	if t.line && strings.Contains(t.lit, "\n") {
 		return text{}, false
 	}
-	if extra > 0 {
-		if head && t.lit != "" {
-			// ".+x" in "xx" needs the last x, which suffix and length decide, but
-			// ".+x.*" would need a search from the second byte on.
-			if tail {
-				return text{}, false
-			}
-		}
+	switch {
+	case extra == 0:
+	case head && tail && (t.lit != "" || extra > 1):
+		// ".+x.*" is a search from the second rune on, ".+.+" counts runes, not bytes.
+		return text{}, false
+	default:
 		t.min = len(t.lit) + extra
 	}
 	switch {
