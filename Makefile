@@ -1,0 +1,48 @@
+# make help lists what there is.
+GO ?= go
+BIN := bin/waypoint
+LDFLAGS := -s -w $(if $(VERSION),-X waypoint.dev/waypoint/internal/version.Version=$(VERSION))
+# Race detector and goroutine-leak checks are on everywhere; -p 2 keeps a small machine steady.
+TESTFLAGS ?= -race -p 2 -timeout 9m
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check lint fuzz bench soak h2spec image vuln clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/waypoint
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/waypoint
+
+demo: build ## a whole small mesh on this machine, with a tour (KEEP=1 stays up)
+	$(BIN) demo
+
+test: ## all tests of the main module, race detector on
+	$(GO) vet ./...
+	$(GO) test $(TESTFLAGS) ./...
+
+check: ## formatting, vet and a quick test run
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
+	$(GO) vet ./...
+	$(GO) test -short ./...
+
+lint: ## golangci-lint, if installed
+	golangci-lint run ./...
+
+vuln: ## known vulnerabilities in what we link
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+FUZZTIME ?= 20s
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for t in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$f/*_test.go | sed 's/func //'); do \
+	    echo "$$f $$t"; $(GO) test $$f -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME); done; done
+
+h2spec: ## the HTTP/2 conformance suite against both engines
+	cd conformance/h2spec && $(GO) test ./...
+
+image: ## container image for this machine's architecture
+	docker build -t waypoint:dev .
+
+clean: ## remove what make made
+	rm -rf bin dist

@@ -1,0 +1,113 @@
+package testmesh
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/internal/attrs"
+)
+
+// HBONEPort is where a node proxy takes tunnels for a pod.
+const HBONEPort = 15008
+
+// Node is the server half of a node proxy for one pod: it ends tunnels at
+// pod:15008 under the pod's identity and delivers them to the pod's ports, with
+// ztunnel's answers: 400 for a wrong address, 401 for a peer that is not
+// admitted, 503 when the application does not take the connection.
+type Node struct {
+	pod   netip.Addr
+	admit func(peer attrs.Principal) bool
+	srv   *hbone.Server
+	ln    net.Listener
+	wg    sync.WaitGroup
+
+	mu    sync.Mutex
+	peers map[string]int // guarded by mu: tunnels by peer URI
+}
+
+// NewNode listens on pod:15008. admit nil lets every mesh identity in.
+func NewNode(pod netip.Addr, src identity.Source, admit func(attrs.Principal) bool, log *slog.Logger) (*Node, error) {
+	ln, err := net.Listen("tcp", netip.AddrPortFrom(pod, HBONEPort).String())
+	if err != nil {
+		return nil, fmt.Errorf("testmesh: node of %v: %w", pod, err)
+	}
+	n := &Node{pod: pod, admit: admit, ln: ln, peers: map[string]int{}}
+	n.srv = hbone.NewServer(hbone.ServerConfig{TLS: src, Log: log}, n)
+	n.wg.Go(func() { n.srv.Serve(ln) })
+	return n, nil
+}
+
+// ServeTunnel implements hbone.Handler.
+func (n *Node) ServeTunnel(t *hbone.Tunnel) {
+	addr, _, _ := t.Dest()
+	if !addr.IsValid() || addr.Addr() != n.pod {
+		t.Refuse(400)
+		return
+	}
+	if n.admit != nil && !n.admit(t.Peer()) {
+		t.Refuse(401)
+		return
+	}
+	n.mu.Lock()
+	n.peers[t.Peer().URI]++
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	app, err := hbone.DialPlain(ctx, addr)
+	if err != nil {
+		t.Refuse(503)
+		return
+	}
+	if err := t.Accept(); err != nil {
+		app.Close()
+		return
+	}
+	Splice(t, app)
+}
+
+// Peers is how many tunnels each identity has opened.
+func (n *Node) Peers() map[string]int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make(map[string]int, len(n.peers))
+	for k, v := range n.peers {
+		out[k] = v
+	}
+	return out
+}
+
+// Close cuts every tunnel, as a node that vanishes does.
+func (n *Node) Close() error {
+	err := n.srv.Close()
+	n.ln.Close()
+	n.wg.Wait()
+	return err
+}
+
+// Splice copies both ways with half close until both ends are done.
+func Splice(a, b hbone.Conn) {
+	var wg sync.WaitGroup
+	wg.Go(func() { pour(a, b) })
+	pour(b, a)
+	wg.Wait()
+	a.Close()
+	b.Close()
+}
+
+// pour copies src to dst and passes on its end: a FIN, or a reset.
+func pour(dst, src hbone.Conn) {
+	if _, err := io.Copy(dst, src); err != nil {
+		dst.Reset()
+		src.Reset()
+		return
+	}
+	dst.CloseWrite()
+}
