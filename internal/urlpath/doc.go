@@ -6,7 +6,5 @@
 // result; a path with nothing to do is returned as it came.
 //
 // The rules are those of Envoy's normalize_path (Chromium's URL canonicalizer),
-// merge_slashes and UNESCAPE_AND_FORWARD, with one difference: a path in which
-// decoding would form a new escape, such as "%%32e", is refused, since a second
-// normalization downstream would read it differently.
+// merge_slashes and UNESCAPE_AND_FORWARD.
 package urlpath

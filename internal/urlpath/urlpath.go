@@ -29,8 +29,9 @@ func Split(target string) (path, query string, hasQuery bool) {
 // itself (changed is false) or text in dst, whose content is overwritten: it is
 // valid as long as dst is not reused. A dst of cap 3*len(path) never grows.
 //
-// ok is false if the request must be answered 400: the path does not start with a
-// slash, holds an encoded or raw NUL, or would form a new escape.
+// ok is false if the request must be answered 400: the path holds an encoded or
+// raw NUL, or does not start with a slash (Envoy's connection manager answers
+// such a target 404 before it comes here).
 func Normalize(dst []byte, path string, mode Mode) (out string, ok, changed bool) {
 	if path == "" || path[0] != '/' {
 		return path, false, false
@@ -91,7 +92,7 @@ func clean(path string, mode Mode) bool {
 
 // canonicalize appends the normal form of path to dst.
 func canonicalize(dst []byte, path string, decodeSlashes bool) ([]byte, bool) {
-	stray := -3 // where dst holds a % that starts no escape
+	stray := -4 // where dst holds a % that starts no escape
 	for i := 0; i < len(path); {
 		if len(dst) > 0 && dst[len(dst)-1] == '/' {
 			if dots, next := dotSegment(path, i, decodeSlashes); dots > 0 {
@@ -119,10 +120,7 @@ func canonicalize(dst []byte, path string, decodeSlashes bool) ([]byte, bool) {
 			case v == 0:
 				return dst, false
 			case unreserved(v):
-				if len(dst)-stray <= 2 && isHex(v) {
-					return dst, false // "%%32e": would become an escape
-				}
-				dst = append(dst, v)
+				dst = guardNested(append(dst, v), stray, path[i+3:])
 			default:
 				dst = append(dst, path[i:i+3]...)
 			}
@@ -140,6 +138,28 @@ func canonicalize(dst []byte, path string, decodeSlashes bool) ([]byte, bool) {
 		}
 	}
 	return dst, true
+}
+
+// guardNested rewrites the stray % of dst as %25 if the octet just decoded would
+// turn it into an escape ("%%32e" must not become "%2e"), as Chromium does.
+func guardNested(dst []byte, stray int, rest string) []byte {
+	n := len(dst)
+	switch {
+	case n-stray == 2: // "%c", and the next character would complete it
+		if !isHex(dst[n-1]) || rest == "" || !isHex(rest[0]) {
+			return dst
+		}
+	case n-stray == 3:
+		if !isHex(dst[n-2]) || !isHex(dst[n-1]) {
+			return dst
+		}
+	default:
+		return dst
+	}
+	dst = append(dst, 0, 0)
+	copy(dst[stray+3:], dst[stray+1:n])
+	dst[stray+1], dst[stray+2] = '2', '5'
+	return dst
 }
 
 const upperHex = "0123456789ABCDEF"

@@ -45,6 +45,10 @@ func TestNormalizeTable(t *testing.T) {
 		{"/é", "/%C3%A9", "/%C3%A9", "/%C3%A9"},
 		{"/100%", "/100%", "/100%", "/100%"},
 		{"/%zz", "/%zz", "/%zz", "/%zz"},
+		{"/%%32e%%32e/admin", "/%252e%252e/admin", "/%252e%252e/admin", "/%252e%252e/admin"},
+		{"/%2%65", "/%252e", "/%252e", "/%252e"},
+		{"/%%32%65", "/%252e", "/%252e", "/%252e"},
+		{"/%%32z", "/%2z", "/%2z", "/%2z"},
 		{"//", "//", "/", "/"},
 		{"/a%2f..%2fb", "/a%2f..%2fb", "/a%2f..%2fb", "/b"},
 		{"/%2e%2e%2fa", "/..%2fa", "/..%2fa", "/a"},
@@ -60,7 +64,7 @@ func TestNormalizeTable(t *testing.T) {
 }
 
 func TestNormalizeRefuses(t *testing.T) {
-	for _, in := range []string{"", "*", "a/b", "/admin%00", "/a\x00", "/%%32e%%32e/admin", "/%2%65", "/%%32%65"} {
+	for _, in := range []string{"", "*", "a/b", "/admin%00", "/a\x00"} {
 		for _, mode := range []Mode{Base, MergeSlashes, DecodeAndMergeSlashes} {
 			if out, ok, _ := Normalize(nil, in, mode); ok {
 				t.Errorf("Normalize(%q, %d) = %q, want it refused", in, mode, out)
