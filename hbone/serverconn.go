@@ -1,0 +1,166 @@
+package hbone
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"waypoint.dev/waypoint/hbone/h2"
+	"waypoint.dev/waypoint/identity"
+)
+
+// serverConn is one HBONE connection of a server. Fixed once it is up.
+type serverConn struct {
+	s     *Server
+	h2    *h2.Conn
+	link  link
+	since time.Time
+}
+
+// serveConn runs a connection from its handshake to its end.
+func (s *Server) serveConn(nc net.Conn) {
+	if tc, ok := nc.(*net.TCPConn); ok {
+		_ = tc.SetKeepAliveConfig(keepAlive)
+	}
+	c, err := s.handshake(nc)
+	<-s.slots
+	if err != nil {
+		s.stats.handshakeErrors.Add(1)
+		s.log.Debug("handshake failed", "peer", nc.RemoteAddr(), "error", err)
+		_ = nc.Close()
+		s.mu.Lock()
+		delete(s.pending, nc)
+		s.checkEmptyLocked()
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Lock()
+	delete(s.pending, nc)
+	s.conns[c] = struct{}{}
+	draining, closed := s.draining, s.isClosed
+	s.mu.Unlock()
+	switch {
+	case closed:
+		c.h2.Close(ErrServerClosed)
+	case draining:
+		c.drain("shutdown")
+	default:
+		c.recheck() // the roots may have changed since the handshake looked at them
+	}
+	err = c.h2.Serve()
+	_ = nc.Close()
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.checkEmptyLocked()
+	s.mu.Unlock()
+	s.log.Debug("connection ended", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "error", err)
+}
+
+func (s *Server) handshake(nc net.Conn) (*serverConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandshakeTimeout)
+	defer cancel()
+	own := s.cfg.TLS.SVID()
+	tc := tls.Server(h2.NewCork(nc), s.tls)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	cs := tc.ConnectionState()
+	peer, err := identity.PeerPrincipal(&cs)
+	if err != nil {
+		return nil, err
+	}
+	c := &serverConn{s: s, since: time.Now(), link: link{
+		peer: peer, chain: cs.PeerCertificates, own: own,
+		peerAddr: addrPort(nc.RemoteAddr()), localAddr: addrPort(nc.LocalAddr()),
+	}}
+	c.h2 = h2.NewServer(tc, s.cfg.H2, c)
+	return c, nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// drain lets the tunnels end by themselves and takes no more. The h2 connection
+// closes their Draining channel.
+func (c *serverConn) drain(why string) {
+	c.s.stats.drained.Add(1)
+	c.s.log.Debug("draining connection", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "reason", why)
+	c.h2.Shutdown()
+}
+
+// recheck drains the connection if the newest bundle trusts the peer's chain or
+// ours no longer.
+func (c *serverConn) recheck() {
+	if !c.h2.Usable() {
+		return
+	}
+	if err := c.link.recheck(&c.s.verify, &c.s.own); err != nil {
+		c.s.log.Info("draining connection, its chain is no longer trusted", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "error", err)
+		c.drain("trust")
+	}
+}
+
+// recheck verifies both chains of a connection anew.
+func (l *link) recheck(peer, own *identity.Verifier) error {
+	if _, err := peer.Verify(l.chain); err != nil {
+		return err
+	}
+	_, err := own.Verify(l.own.Chain())
+	return err
+}
+
+// ServeStream implements [h2.Handler]. It and what it calls keep small frames:
+// an idle tunnel parks on this goroutine's stack.
+func (c *serverConn) ServeStream(st *h2.Stream) {
+	t := &Tunnel{st: st, link: &c.link, server: c.s}
+	c.s.stats.tunnels.Add(1)
+	c.s.stats.open.Add(1)
+	defer c.finish(t)
+	if t.parse() {
+		c.s.h.ServeTunnel(t)
+	}
+}
+
+// parse reads the CONNECT head, and refuses a malformed one.
+func (t *Tunnel) parse() bool {
+	h := t.st.Head()
+	t.head, t.authority = h, h.Authority
+	if h.Method != http.MethodConnect || h.Scheme != "" || h.Path != "" || h.Protocol != "" {
+		_ = t.RefuseReason(http.StatusBadRequest, "not a plain CONNECT")
+		return false
+	}
+	var err error
+	if t.addr, t.host, t.port, err = ParseAuthority(h.Authority); err != nil {
+		_ = t.RefuseReason(http.StatusBadRequest, "malformed authority")
+		return false
+	}
+	return true
+}
+
+// finish runs behind every handler.
+func (c *serverConn) finish(t *Tunnel) {
+	if r := recover(); r != nil {
+		c.s.panicked(t, r)
+	} else if t.state.Load() == unanswered {
+		_ = t.RefuseReason(http.StatusServiceUnavailable, "handler gave no answer")
+	}
+	_ = t.Close()
+	c.s.stats.open.Add(-1)
+}
+
+// panicked contains the panic of one tunnel.
+func (s *Server) panicked(t *Tunnel, r any) {
+	s.stats.panics.Add(1)
+	s.log.Error("panic while serving a tunnel", slog.Any("panic", r), "tunnel", t.String(), "stack", string(debug.Stack()))
+	t.Reset()
+}
