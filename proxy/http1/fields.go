@@ -195,7 +195,9 @@ func transferEncoding(v string) *ProtocolError {
 	for v != "" {
 		t, v = nextToken(v)
 		if i := indexByte(t, ';'); i >= 0 { // parameters of a coding
-			t = trimOWS(t[:i])
+			if t = trimOWS(t[:i]); equalFold(t, "chunked") { // it has none
+				return errTE
+			}
 		}
 		if !validToken(t) {
 			return errTE

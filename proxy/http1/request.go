@@ -89,7 +89,8 @@ func parseTarget(b []byte, h *codec.RequestHead) *ProtocolError {
 	t := h.Target
 	switch {
 	case h.Method == "CONNECT":
-		if !ValidAuthority(t) {
+		// authority-form has a port (RFC 9112 section 3.2.3).
+		if i := strings.LastIndexByte(t, ':'); i < 0 || t[len(t)-1] == ']' || !ValidAuthority(t) {
 			return errTarget
 		}
 		h.Authority = t
