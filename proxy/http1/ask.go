@@ -39,7 +39,7 @@ func (x *client) flushed(err error) error {
 }
 
 func (x *client) askHead(h *codec.RequestHead, f codec.Flags) error {
-	if !validToken(h.Method) || !validTarget(h.Target) || h.Method == "CONNECT" || !ValidAuthority(h.Authority) {
+	if !codec.ValidToken(h.Method) || !codec.ValidTarget(h.Target) || h.Method == "CONNECT" || !codec.ValidAuthority(h.Authority) {
 		return errLocalField
 	}
 	o := &x.out

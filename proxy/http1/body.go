@@ -215,7 +215,7 @@ func chunkSize(p []byte) (size int64, ext, n int, err *ProtocolError) {
 		return 0, 0, 0, errChunkSize
 	}
 	if p[i] == ';' {
-		ext = valueLen(p[i:])
+		ext = codec.ValueLen(p[i:])
 		i += ext
 		if i > maxChunkLine {
 			return 0, 0, 0, errChunkExt

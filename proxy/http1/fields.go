@@ -114,7 +114,7 @@ func (f *framing) parseFields(b []byte, s *scratch) *ProtocolError {
 func fieldLine(b []byte) (name, value string, n int, err *ProtocolError) {
 	i := 0
 	for {
-		c := lowerName[b[i]]
+		c := codec.LowerName[b[i]]
 		if c == 0 {
 			break
 		}
@@ -128,7 +128,7 @@ func fieldLine(b []byte) (name, value string, n int, err *ProtocolError) {
 	name = view(b[:i])
 	i++
 	v := i
-	i += valueLen(b[i:])
+	i += codec.ValueLen(b[i:])
 	if b[i] != '\r' || b[i+1] != '\n' {
 		return "", "", 0, errValue
 	}
@@ -150,7 +150,7 @@ func (f *framing) connection(s *scratch) *ProtocolError {
 				f.keepAlive = true
 			case equalFold(t, "upgrade"):
 				f.upgrade = true
-			case !validToken(t):
+			case !codec.ValidToken(t):
 				return errConnection
 			default:
 				s.remove(t)
@@ -199,7 +199,7 @@ func transferEncoding(v string) *ProtocolError {
 				return errTE
 			}
 		}
-		if !validToken(t) {
+		if !codec.ValidToken(t) {
 			return errTE
 		}
 		n++

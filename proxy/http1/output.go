@@ -51,7 +51,7 @@ func (o *output) int(n int64, base int) {
 // field appends one line. What came from a peer was validated there; what policy
 // adds was not, and a CR in it must never reach the wire.
 func (o *output) field(f *attrs.Field) error {
-	if !validToken(f.Name) || !validValue(f.Value) {
+	if !codec.ValidToken(f.Name) || !codec.ValidValue(f.Value) {
 		return errLocalField
 	}
 	n := len(f.Name) + len(f.Value) + 4

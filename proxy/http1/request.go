@@ -15,7 +15,7 @@ func parseRequestLine(line []byte, h *codec.RequestHead, allow10 bool) *Protocol
 		return errRequestLine // HTTP/0.9 too
 	}
 	h.Method, h.Target = s[:sp], s[sp+1:last]
-	if !validToken(h.Method) {
+	if !codec.ValidToken(h.Method) {
 		return errMethod
 	}
 	switch v := s[last+1:]; {
@@ -28,7 +28,7 @@ func parseRequestLine(line []byte, h *codec.RequestHead, allow10 bool) *Protocol
 	default:
 		return errRequestLine
 	}
-	if !validTarget(h.Target) {
+	if !codec.ValidTarget(h.Target) {
 		return errTarget
 	}
 	if h.Version == codec.HTTP10 && !allow10 {
@@ -57,7 +57,7 @@ func parseRequest(b []byte, first int, h *codec.RequestHead, f *framing, s *scra
 		return errHostTwice
 	case f.hosts == 0:
 		return errHostMissing
-	case !ValidAuthority(f.host):
+	case !codec.ValidAuthority(f.host):
 		return errHost
 	}
 	h.Authority = f.host
@@ -90,7 +90,7 @@ func parseTarget(b []byte, h *codec.RequestHead) *ProtocolError {
 	switch {
 	case h.Method == "CONNECT":
 		// authority-form has a port (RFC 9112 section 3.2.3).
-		if i := strings.LastIndexByte(t, ':'); i < 0 || t[len(t)-1] == ']' || !ValidAuthority(t) {
+		if i := strings.LastIndexByte(t, ':'); i < 0 || t[len(t)-1] == ']' || !codec.ValidAuthority(t) {
 			return errTarget
 		}
 		h.Authority = t
@@ -121,7 +121,7 @@ func parseTarget(b []byte, h *codec.RequestHead) *ProtocolError {
 		end = len(t)
 	}
 	h.Authority = t[:end]
-	if !ValidAuthority(h.Authority) {
+	if !codec.ValidAuthority(h.Authority) {
 		return errTarget
 	}
 	switch {

@@ -27,7 +27,7 @@ func parseStatusLine(line []byte, h *codec.ResponseHead) *ProtocolError {
 		}
 		h.Status = h.Status*10 + int(c-'0')
 	}
-	if h.Status < 100 || len(s) > 12 && s[12] != ' ' || !validValue(s) {
+	if h.Status < 100 || len(s) > 12 && s[12] != ' ' || !codec.ValidValue(s) {
 		return errStatusLine
 	}
 	return nil

@@ -240,7 +240,7 @@ func (s *ServerConn) readHead() error {
 				p = p[2:]
 			}
 		}
-		if len(p) > 0 && lowerName[p[0]] == 0 && (skipped || p[0] != '\r') {
+		if len(p) > 0 && codec.LowerName[p[0]] == 0 && (skipped || p[0] != '\r') {
 			return errFirst
 		}
 		if skipped && len(p) > 0 {
