@@ -167,9 +167,11 @@ func TestEjectionTimes(t *testing.T) {
 				t.Errorf("ejection %d lasted %v, want %v s", i+1, got, int(want))
 			}
 		}
+		d.mu.Lock()
 		if h.Faults.Ejections != 4 { // the least n with 30n >= 75+30
 			t.Errorf("multiplier %d, want no more than is of use", h.Faults.Ejections)
 		}
+		d.mu.Unlock()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := eject(); got != 30*time.Second {
@@ -327,8 +329,11 @@ func TestEjectionsStayInBounds(t *testing.T) {
 				if o.AlwaysEjectOne {
 					limit = max(limit, 1)
 				}
-				if out > limit || out != d.ejected {
-					failed = fmt.Sprintf("%d of %d out, %d counted, %d allowed", out, n, d.ejected, limit)
+				d.mu.Lock()
+				counted := d.ejected
+				d.mu.Unlock()
+				if out > limit || out != counted {
+					failed = fmt.Sprintf("%d of %d out, %d counted, %d allowed", out, n, counted, limit)
 					return
 				}
 			}
