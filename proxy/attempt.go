@@ -1,0 +1,316 @@
+package proxy
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// outcome is how one attempt ended.
+type outcome struct {
+	failure   failure // failNone: a response, or done
+	done      bool    // the client has its answer, or left
+	untouched bool    // no byte of the request was written
+	stale     bool    // a kept connection had died before its first response byte
+	retry     bool    // the response is one that the policy retries
+	reason    string  // of the verdict on the response
+}
+
+// forward sends the request upstream, as often as the policy allows, and the
+// answer back.
+func (x *exchange) forward() {
+	st := stateOf(x.target)
+	ticket, err := st.breaker.Allow()
+	if err != nil {
+		x.rec.Reason = "circuit_open"
+		x.fail(failOverflow, false)
+		x.rec.Details = "circuit_open"
+		return
+	}
+	x.body()
+	x.clockStarts()
+	var (
+		retries  int
+		retrying bool // a place among the backend's retries is taken
+		again    bool // the one free repeat on a fresh connection was used
+		out      outcome
+	)
+	for {
+		x.rec.Attempts++
+		out = x.try(st, retries, again)
+		if retrying {
+			st.limits.ReleaseRetry()
+			retrying = false
+		}
+		if out.done {
+			break
+		}
+		if out.stale && !again && x.repeatable() {
+			again = true
+			continue
+		}
+		if out.retry {
+			out.failure = failOverflow // what is answered when no retry may be made after all
+		}
+		v := x.verdict(&out, retries)
+		if !v.Retry || !x.replay() {
+			x.fail(out.failure, v.Reason == resilience.ReasonExhausted)
+			break
+		}
+		if st.limits.AcquireRetry() != nil {
+			x.rec.Flags |= telemetry.FlagUO
+			x.fail(out.failure, false)
+			break
+		}
+		retrying = true
+		retries++
+		if f := x.backoff(retries); f != failNone {
+			out.failure = f
+			x.fail(f, false)
+			break
+		}
+	}
+	if retrying {
+		st.limits.ReleaseRetry()
+	}
+	ticket.Done(x.blame(out.failure), x.outcomeStatus())
+	x.finishBody()
+}
+
+// repeatable reports whether the request may be sent again though the backend
+// may have seen it: it has no body and asks for nothing twice (RFC 9110 section
+// 9.2.2).
+func (x *exchange) repeatable() bool {
+	if x.in.Length != 0 || x.gone.Load() || x.up.Upgrade != "" {
+		return false
+	}
+	switch x.in.Method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// verdict asks the retry policy about an attempt without a response.
+func (x *exchange) verdict(out *outcome, retries int) resilience.Verdict {
+	if x.started || x.gone.Load() || x.cut.Load() {
+		return resilience.Verdict{}
+	}
+	if out.retry {
+		return resilience.Verdict{Retry: true}
+	}
+	if out.failure == failNoHost {
+		return resilience.Verdict{}
+	}
+	o := resilience.Outcome{Failure: x.blame(out.failure), Untouched: out.untouched}
+	return x.retry.Verdict(&o, retries)
+}
+
+// blame maps a failure to what retry policy and outlier detection know.
+func (x *exchange) blame(f failure) resilience.Failure {
+	switch f {
+	case failNone:
+		return resilience.FailureNone
+	case failRemoteConnect, failLocalConnect, failConnectTimeout:
+		return resilience.FailureConnect
+	case failRefused:
+		return resilience.FailureRefused
+	case failOverflow, failNoHost:
+		return resilience.FailureOverflow
+	case failTryTimeout:
+		return resilience.FailureTryTimeout
+	case failTimeout, failIdle:
+		return resilience.FailureTimeout
+	case failClient, failCut:
+		return resilience.FailureClient
+	case failProtocol:
+		return resilience.FailureProtocol
+	}
+	return resilience.FailureReset
+}
+
+// outcomeStatus is the status that breakers and outlier detection count.
+func (x *exchange) outcomeStatus() int {
+	if x.grpc && x.rec.GRPCStatus > 0 {
+		return resilience.GRPCToHTTP(decimal(int64(x.rec.GRPCStatus)))
+	}
+	return x.rec.Code
+}
+
+// backoff waits before retry n. It ends early, with the reason, when the
+// exchange does.
+func (x *exchange) backoff(n int) failure {
+	d := x.retry.Delay(n, rand.Uint64())
+	if due := x.due(); !due.IsZero() {
+		d = min(d, time.Until(due))
+	}
+	if d > 0 {
+		t := time.NewTimer(d)
+		select {
+		case <-t.C:
+		case <-x.p.ctx.Done():
+			t.Stop()
+			return failLocalReset
+		}
+	}
+	switch {
+	case x.gone.Load():
+		return failClient
+	case x.expired():
+		return failTimeout
+	}
+	return failNone
+}
+
+// pick chooses the endpoint of the next attempt.
+func (x *exchange) pick(retries int) *balance.Endpoint {
+	set := x.target.Set.Load()
+	if set.Policy().Kind == balance.Passthrough {
+		return x.passthrough(set)
+	}
+	tried := x.tried
+	if x.retry != nil && !x.retry.AvoidPrevious {
+		tried = nil
+	}
+	return set.Pick(x.hash, tried, x.retry.Shift(len(tried)))
+}
+
+// passthrough is the address that the client asked for: an endpoint if it is
+// one, else that address itself, unless it must not be reached through here.
+func (x *exchange) passthrough(set *balance.Set) *balance.Endpoint {
+	to := x.t.conn.Dest
+	if ep := set.ByAddr(to); ep != nil {
+		return ep
+	}
+	if !to.IsValid() || x.p.opts.Guard.Check(to.Addr()) != nil {
+		return nil
+	}
+	return x.p.chosen(to)
+}
+
+// try makes one attempt at the request.
+func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) {
+	if x.gone.Load() {
+		return x.left()
+	}
+	ep := x.pick(retries)
+	if ep == nil {
+		out.failure = failNoHost
+		return out
+	}
+	if err := st.limits.AcquireRequest(); err != nil {
+		out.failure = failOverflow
+		return out
+	}
+	ep.Host.Active.Add(1)
+	x.tried = append(x.tried, ep)
+	spec := x.target.Spec.Load()
+	hp := x.p.poolOf(ep.Host)
+	x.host = hp.infoOf(ep, spec, x.target.Key)
+	x.rec.Upstream, x.rec.Dest, x.rec.Service, x.rec.UpstreamCluster = ep.Addr, x.host.peer, x.host.service, x.host.cluster
+
+	out = x.send(hp, ep, spec, st, retries, fresh)
+
+	ep.Host.Active.Add(-1)
+	st.limits.ReleaseRequest()
+	st.outliers.Report(ep, x.blame(out.failure), x.outcomeStatus())
+	return out
+}
+
+// send takes a connection to ep, sends the request on it and relays the answer.
+func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend, st *backendState, retries int, fresh bool) (out outcome) {
+	l, err := hp.lease(ep, &spec.Settings, st, x.multiplexed(spec), fresh, x.due())
+	if err != nil {
+		out.untouched = true
+		out.failure = connectFailure(err)
+		if x.expired() {
+			out.failure = failTimeout
+		}
+		x.rec.TransportFailure = err.Error()
+		return out
+	}
+	cl := l.Client
+	if !x.attach(cl) {
+		x.giveUp(cl)
+		return x.left()
+	}
+	sent := time.Now()
+	if err = x.writeRequest(cl); err == nil {
+		var h *codec.ResponseHead
+		if h, err = x.readHead(cl); err == nil {
+			x.rec.UpstreamTime = time.Since(sent)
+			return x.response(cl, h, retries)
+		}
+	}
+	out.untouched = cl.Sent() == 0
+	out.failure = x.why(err)
+	out.stale = l.reused && out.failure == failTermination && errors.Is(err, codec.ErrConnClosed)
+	if out.failure == failTermination || out.failure == failProtocol {
+		x.rec.TransportFailure = err.Error()
+	}
+	x.giveUp(cl)
+	if out.failure == failClient || out.failure == failCut {
+		return x.left()
+	}
+	return out
+}
+
+// multiplexed says whether the backend is spoken to in HTTP/2: as its port
+// declares, else as the client does.
+func (x *exchange) multiplexed(spec *config.Backend) bool {
+	if x.up.Upgrade != "" {
+		return false // a WebSocket is an HTTP/1 upgrade
+	}
+	switch spec.Protocol {
+	case config.ProtocolHTTP2, config.ProtocolGRPC, config.ProtocolGRPCWeb:
+		return true
+	case config.ProtocolAuto:
+		return x.in.Version == codec.HTTP2
+	}
+	return false
+}
+
+// why maps the error of an attempt, of which the client or a timer may be the cause.
+func (x *exchange) why(err error) failure {
+	switch {
+	case x.gone.Load() || x.src.failed.Load():
+		return failClient
+	case x.cut.Load():
+		return failCut
+	}
+	f := exchangeFailure(err)
+	if f == failTimeout {
+		return x.whichTimeout()
+	}
+	return f
+}
+
+// left ends the exchange for a client that went away, broke the protocol in the
+// middle of its body, or was cut off.
+func (x *exchange) left() outcome {
+	if x.cut.Load() && !x.gone.Load() {
+		if !x.started {
+			x.fail(failCut, false)
+		} else {
+			x.rec.Flags |= failCut.flag()
+			x.rec.Details = failCut.details(true)
+			x.srv.Abort(codec.AbortCancel)
+		}
+		return outcome{failure: failCut, done: true}
+	}
+	err := x.src.clientError()
+	var ce *codec.Error
+	if errors.As(err, &ce) && ce.Kind == codec.Protocol && !x.started && ce.Status != 0 {
+		x.answer(reply{status: ce.Status, flags: telemetry.FlagDPE, details: "downstream_protocol_error"})
+		return outcome{failure: failClient, done: true}
+	}
+	x.clientGone(err)
+	x.srv.Abort(codec.AbortCancel)
+	return outcome{failure: failClient, done: true}
+}

@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
+)
+
+// Dialer opens tunnels; *hbone.Pool is one.
+type Dialer interface {
+	Dial(ctx context.Context, t hbone.Target, hdr []attrs.Field) (*hbone.Tunnel, error)
+}
+
+// connect opens a byte stream to ep: a tunnel whose CONNECT was answered, or
+// TCP. Nothing of a request has been sent when it fails.
+func (p *Proxy) connect(ep *balance.Endpoint, set *resilience.Settings, deadline time.Time) (hbone.Conn, error) {
+	limit := time.Now().Add(or(set.ConnectTimeout, defaultConnectTimeout))
+	if !deadline.IsZero() && deadline.Before(limit) {
+		limit = deadline
+	}
+	ctx, cancel := context.WithDeadline(p.ctx, limit)
+	defer cancel()
+	return p.dial(ctx, ep)
+}
+
+// dialEndpoint is what connect does in production.
+func (p *Proxy) dialEndpoint(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
+	if ep.Tunnel.IsValid() {
+		t := hbone.Target{Addr: ep.Tunnel, Authority: ep.Authority, Identity: ep.Identity}
+		if t.Authority == "" {
+			t.Authority = ep.Addr.String()
+		}
+		tun, err := p.opts.Dialer.Dial(ctx, t, nil)
+		if err != nil {
+			return nil, err
+		}
+		return tun, nil
+	}
+	addr := ep.Addr
+	if !addr.IsValid() {
+		resolved, err := p.resolve(ctx, ep)
+		if err != nil {
+			return nil, err
+		}
+		addr = resolved
+	}
+	c, err := hbone.DialPlain(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// resolve looks the name of a DNS endpoint up. The port is that of its address.
+func (p *Proxy) resolve(ctx context.Context, ep *balance.Endpoint) (netip.AddrPort, error) {
+	addrs, err := p.opts.Resolver.LookupNetIP(ctx, "ip", ep.Hostname)
+	if err != nil {
+		return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
+	}
+	err = &net.DNSError{Err: "no usable address", Name: ep.Hostname, IsNotFound: true}
+	for _, a := range addrs {
+		// A name is configured, what it resolves to is not: the guard holds.
+		if gerr := p.opts.Guard.Check(a); gerr != nil {
+			err = gerr
+			continue
+		}
+		return netip.AddrPortFrom(a.Unmap(), ep.Addr.Port()), nil
+	}
+	return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
+}
+
+// chosen is an endpoint at an address that a client chose. It is used once and
+// its connections are not kept, so that clients cannot make pools grow.
+func (p *Proxy) chosen(to netip.AddrPort) *balance.Endpoint {
+	ep := &balance.Endpoint{Key: to.String(), Addr: to, Host: new(balance.Host)}
+	ep.Host.Gone.Store(true)
+	if w := p.opts.Store.Load().WorkloadByAddr(to.Addr()); w != nil {
+		ep.Workload = w
+		if w.Tunnel {
+			ep.Tunnel = netip.AddrPortFrom(to.Addr(), tunnelPort)
+		}
+		if w.ServiceAccount != "" {
+			ep.Identity = "spiffe://" + w.TrustDomain + "/ns/" + w.Namespace + "/sa/" + w.ServiceAccount
+		}
+	}
+	return ep
+}
+
+// netConn is a byte stream as a net.Conn, for the HTTP/2 engine, with bytes that
+// were read ahead.
+type netConn struct {
+	hbone.Conn
+	ahead []byte
+}
+
+func newNetConn(c hbone.Conn, ahead []byte) *netConn { return &netConn{Conn: c, ahead: ahead} }
+
+// Read gives the bytes read ahead first.
+func (c *netConn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// WriteTo is hidden: it would skip the bytes read ahead.
+func (c *netConn) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{c})
+}
+
+// LocalAddr and RemoteAddr name what is no socket.
+func (c *netConn) LocalAddr() net.Addr  { return tunnelAddr{} }
+func (c *netConn) RemoteAddr() net.Addr { return tunnelAddr{} }
+
+type tunnelAddr struct{}
+
+func (tunnelAddr) Network() string { return "hbone" }
+func (tunnelAddr) String() string  { return "tunnel" }

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"waypoint.dev/waypoint/proxy/codec"
+)
+
+// clock holds the deadlines of an exchange. Its clock starts when the request
+// has been received (Envoy: onRequestComplete), which the pump may notice while
+// the response is already being read; hence the lock.
+type clock struct {
+	timed bool // some timeout is set; fixed once the route is known
+
+	mu       sync.Mutex
+	deadline time.Time // guarded by mu while a pump runs: end of the whole exchange
+	tryBy    time.Time // guarded by mu: end of the attempt's wait for a head
+	headSeen bool      // guarded by mu
+	received bool      // guarded by mu: the request is complete
+	last     time.Time // guarded by mu: last progress, for the idle timeout
+}
+
+// clockStarts is called before the first attempt.
+func (x *exchange) clockStarts() {
+	x.timed = x.timeout > 0 || x.tryTimeout > 0 || x.idle > 0
+	if !x.timed {
+		return
+	}
+	x.clock.mu.Lock()
+	x.last = time.Now()
+	if x.in.Length == 0 {
+		x.receivedLocked(x.last)
+	}
+	x.clock.mu.Unlock()
+}
+
+func (x *exchange) receivedLocked(now time.Time) {
+	x.received = true
+	if x.timeout > 0 {
+		x.deadline = now.Add(x.timeout)
+	}
+}
+
+// requestSent is called when the whole request went to cl.
+func (x *exchange) requestSent(cl codec.Client) {
+	if !x.timed {
+		return
+	}
+	x.clock.mu.Lock()
+	defer x.clock.mu.Unlock()
+	now := time.Now()
+	if !x.received {
+		x.receivedLocked(now)
+	}
+	x.last = now
+	if x.tryTimeout > 0 && !x.headSeen {
+		x.tryBy = now.Add(x.tryTimeout)
+	}
+	_ = cl.SetReadDeadline(x.boundLocked())
+}
+
+// newAttempt forgets the last attempt's timer.
+func (x *exchange) newAttempt(cl codec.Client) {
+	if !x.timed {
+		return
+	}
+	x.clock.mu.Lock()
+	x.tryBy, x.headSeen, x.last = time.Time{}, false, time.Now()
+	_ = cl.SetReadDeadline(x.boundLocked())
+	x.clock.mu.Unlock()
+}
+
+// progressed is called when bytes moved. cl is the reader to be bounded anew.
+func (x *exchange) progressed(cl codec.Client, head bool) {
+	if !x.timed {
+		return
+	}
+	x.clock.mu.Lock()
+	defer x.clock.mu.Unlock()
+	if head {
+		x.headSeen, x.tryBy = true, time.Time{}
+		// A client too slow to take the answer is bounded by the same timeout.
+		if !x.deadline.IsZero() {
+			_ = x.srv.SetWriteDeadline(x.deadline)
+		}
+	} else if x.idle == 0 {
+		return
+	}
+	x.last = time.Now()
+	_ = cl.SetReadDeadline(x.boundLocked())
+}
+
+// boundLocked is when the next read of the response must have returned.
+func (x *exchange) boundLocked() time.Time {
+	d := x.deadline
+	if !x.tryBy.IsZero() && (d.IsZero() || x.tryBy.Before(d)) {
+		d = x.tryBy
+	}
+	if x.idle > 0 {
+		if i := x.last.Add(x.idle); d.IsZero() || i.Before(d) {
+			d = i
+		}
+	}
+	return d
+}
+
+// whichTimeout says which of the deadlines passed.
+func (x *exchange) whichTimeout() failure {
+	x.clock.mu.Lock()
+	defer x.clock.mu.Unlock()
+	now := time.Now()
+	switch {
+	case !x.deadline.IsZero() && !now.Before(x.deadline):
+		return failTimeout
+	case !x.tryBy.IsZero() && !now.Before(x.tryBy):
+		return failTryTimeout
+	case x.idle > 0:
+		return failIdle
+	}
+	return failTimeout
+}
+
+// due is the end of the whole exchange, zero while there is none.
+func (x *exchange) due() time.Time {
+	if !x.timed {
+		return time.Time{}
+	}
+	x.clock.mu.Lock()
+	defer x.clock.mu.Unlock()
+	return x.deadline
+}
+
+// expired reports whether the whole exchange is out of time.
+func (x *exchange) expired() bool {
+	d := x.due()
+	return !d.IsZero() && !time.Now().Before(d)
+}
+
+// clockEnds takes the deadlines off a client connection that is to be kept.
+func (x *exchange) clockEnds(cl codec.Client) {
+	if !x.timed {
+		return
+	}
+	x.clock.mu.Lock()
+	_ = cl.SetReadDeadline(time.Time{})
+	_ = x.srv.SetWriteDeadline(time.Time{})
+	x.clock.mu.Unlock()
+}
+
+func (c *clock) reset() {
+	c.timed, c.headSeen, c.received = false, false, false
+	c.deadline, c.tryBy, c.last = time.Time{}, time.Time{}, time.Time{}
+}

@@ -1,0 +1,258 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/routing"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+const (
+	// Room that a pooled exchange keeps, so that an ordinary request allocates
+	// nothing: fields of a browser's request with what proxies add, and text that
+	// is written for one request (request id, rewritten path, messages).
+	fieldRoom   = 48
+	scratchRoom = 1 << 10
+	// Beyond these a pooled exchange gives its room back.
+	maxFieldRoom   = 256
+	maxScratchRoom = 16 << 10
+)
+
+// exchange is one request and its response. It is taken from a pool when a head
+// was read and goes back behind its record.
+//
+// It is owned by the goroutine that read the head, but for the fields said
+// otherwise.
+type exchange struct {
+	// fixed while the exchange runs
+	p   *Proxy
+	t   *tunnel
+	srv codec.Server
+	in  *codec.RequestHead
+	now time.Time
+
+	req   attrs.Request
+	known known
+	grpc  bool
+
+	// decided by the pipeline
+	chain   *config.Chain // nil behind the decision
+	result  routing.Result
+	backend *routing.Backend
+	target  *config.Target
+	retry   *resilience.Retry
+	cors    routing.CORSKind
+	extra   []attrs.Field // response fields that stages asked for
+	hash    uint64
+	mirrors []*routing.Mirror
+
+	// the request as it goes upstream
+	up       codec.RequestHead
+	fields   []attrs.Field // of req
+	upFields []attrs.Field // of up when a rule edits them
+	out      []attrs.Field // of the response
+	scratch  []byte        // text written for this request
+
+	clock
+
+	// timeouts of the rule
+	timeout    time.Duration // whole exchange, since the request was received; 0: none
+	tryTimeout time.Duration
+	idle       time.Duration
+
+	// the attempt under way
+	tried      []*balance.Endpoint
+	host       *hostInfo
+	started    bool        // the response head went out, or a 1xx
+	sent       atomic.Bool // the whole request went upstream
+	src        source
+	pump       pump  // of the first attempt that needs one
+	pumping    *pump // of the attempt under way
+	pumped     bool
+	pumps      sync.WaitGroup
+	generation int // of src that the attempt reads
+
+	keepServer           bool
+	rawReceived, rawSent int64 // bytes behind a 101
+
+	reqCount, respCount messageCount
+
+	rec telemetry.Record
+
+	// gone and cancel let the connection's reader end an exchange whose client
+	// left, and a policy change cut it.
+	gone    atomic.Bool
+	cut     atomic.Bool
+	cancel  sync.Mutex   // guards current
+	current codec.Client // the attempt's, nil between attempts
+	raw     *splice      // guarded by cancel: the byte stream behind a 101
+	onGone  func()       // made once per pooled exchange
+
+	// guarded by t.mu: the list of a tunnel's exchanges
+	next, prev *exchange
+	streaming  bool // past its response head with no end in sight
+}
+
+// view borrows b as a string.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func newExchange() *exchange {
+	x := &exchange{
+		fields:  make([]attrs.Field, 0, fieldRoom),
+		out:     make([]attrs.Field, 0, fieldRoom),
+		scratch: make([]byte, 0, scratchRoom),
+	}
+	x.onGone = x.clientLeft
+	return x
+}
+
+var exchanges = sync.Pool{New: func() any { return newExchange() }}
+
+// begin prepares x for the request that srv has read.
+func (x *exchange) begin(t *tunnel, srv codec.Server) {
+	x.p, x.t, x.srv, x.in = t.p, t, srv, srv.Head()
+	x.now = time.Now()
+	x.rec.Reset()
+	x.rec.Start = x.now
+	x.rec.Shard = t.shard
+	x.rec.Source, x.rec.MutualTLS = t.peer, t.mutual
+	x.rec.Downstream, x.rec.DownstreamLocal = t.conn.Source, t.local
+	x.rec.SNI = t.conn.SNI
+	x.p.opts.Telemetry.Begin()
+	t.enter(x)
+	if w, ok := srv.(codec.Watcher); ok {
+		w.OnGone(x.onGone)
+	}
+}
+
+// end reports the exchange and makes it ready for another one. Nothing may use
+// its strings any more.
+func (x *exchange) end() {
+	if w, ok := x.srv.(codec.Watcher); ok {
+		w.OnGone(nil)
+	}
+	x.t.leave(x)
+	x.report()
+	x.src.drop()
+	x.reset()
+}
+
+// report completes the record and hands it on.
+func (x *exchange) report() {
+	r := &x.rec
+	r.Duration = time.Since(r.Start)
+	r.Received, r.Sent = x.srv.Received()+x.rawReceived, x.srv.Sent()+x.rawSent
+	if x.grpc {
+		r.Protocol = telemetry.GRPC
+		r.RequestMessages, r.ResponseMessages = x.reqCount.n, x.respCount.n
+	}
+	x.p.opts.Telemetry.Done(r)
+}
+
+func (x *exchange) reset() {
+	x.p, x.t, x.srv, x.in = nil, nil, nil, nil
+	x.req = attrs.Request{}
+	x.known = known{}
+	x.grpc = false
+	x.chain, x.result, x.backend, x.target, x.retry = nil, routing.Result{}, nil, nil, nil
+	x.cors, x.extra, x.hash = 0, nil, 0
+	clear(x.mirrors)
+	x.mirrors = x.mirrors[:0]
+	x.up = codec.RequestHead{}
+	x.fields = emptied(x.fields)
+	x.upFields = emptied(x.upFields)
+	x.out = emptied(x.out)
+	if cap(x.scratch) > maxScratchRoom {
+		x.scratch = make([]byte, 0, scratchRoom)
+	}
+	x.scratch = x.scratch[:0]
+	x.timeout, x.tryTimeout, x.idle = 0, 0, 0
+	x.clock.reset()
+	clear(x.tried)
+	x.tried = x.tried[:0]
+	x.host, x.started, x.streaming = nil, false, false
+	x.pumping, x.pumped, x.generation, x.keepServer = nil, false, 0, false
+	x.rawReceived, x.rawSent = 0, 0
+	x.pump.x, x.pump.cl = nil, nil
+	x.sent.Store(false)
+	x.reqCount, x.respCount = messageCount{}, messageCount{}
+	x.rec = telemetry.Record{}
+	x.gone.Store(false)
+	x.cut.Store(false)
+}
+
+// emptied returns fs without elements, of a room worth keeping.
+func emptied(fs []attrs.Field) []attrs.Field {
+	if cap(fs) > maxFieldRoom {
+		return make([]attrs.Field, 0, fieldRoom)
+	}
+	fs = fs[:cap(fs)]
+	clear(fs)
+	return fs[:0]
+}
+
+// attach makes cl the client that clientLeft and cutOff abort. It reports false
+// when one of them already came.
+func (x *exchange) attach(cl codec.Client) bool {
+	x.cancel.Lock()
+	defer x.cancel.Unlock()
+	x.current = cl
+	return !x.gone.Load() && !x.cut.Load()
+}
+
+// detach ends attach. cl is not aborted by others from here on.
+func (x *exchange) detach() {
+	x.cancel.Lock()
+	x.current = nil
+	x.cancel.Unlock()
+}
+
+// clientLeft runs on the reader of the client's connection.
+func (x *exchange) clientLeft() {
+	x.gone.Store(true)
+	x.abortCurrent()
+}
+
+// cutOff ends the exchange because a new policy denies it.
+func (x *exchange) cutOff() {
+	x.cut.Store(true)
+	x.abortCurrent()
+}
+
+func (x *exchange) abortCurrent() {
+	x.cancel.Lock()
+	if x.current != nil {
+		x.current.Abort(codec.AbortCancel)
+	}
+	if x.raw != nil {
+		x.raw.end(endedCut)
+	}
+	x.cancel.Unlock()
+}
+
+// clientGone notes that writing to or reading from the client failed.
+func (x *exchange) clientGone(err error) {
+	x.gone.Store(true)
+	x.rec.Flags |= telemetry.FlagDC
+	x.rec.Details = failures[failClient].detail
+	if codec.KindOf(err) == codec.Protocol {
+		x.rec.Flags = x.rec.Flags&^telemetry.FlagDC | telemetry.FlagDPE
+		x.rec.Details = "downstream_protocol_error"
+	}
+	if err != nil {
+		x.rec.Termination = "" // the error's text may hold the peer's bytes; the flag says enough
+	}
+}
+
+// context returns the context of slow side work: dials and calls of stages. It
+// carries no deadline; those are the caller's.
+func (x *exchange) context() context.Context { return x.p.ctx }

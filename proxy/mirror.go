@@ -1,0 +1,3 @@
+package proxy
+
+func (x *exchange) mirror() {}

@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/hbone/h2"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+const (
+	tunnelPort = config.TunnelPort
+	// defaultDetect is how long an undeclared port waits for a client's first
+	// bytes before it is taken for a server-first protocol.
+	defaultDetect = 5 * time.Second
+	// sweepInterval is how often kept connections are looked at and TCP bytes are
+	// reported (Istio: tcp_reporting_duration, 5 s).
+	sweepInterval = 5 * time.Second
+	// defaultTCPIdle is Envoy's default idle_timeout of a TCP proxy.
+	defaultTCPIdle = time.Hour
+)
+
+// Options of a Proxy. Store, Dialer and Telemetry are required.
+type Options struct {
+	Store     *config.Store
+	Dialer    Dialer
+	Telemetry *telemetry.Reporter
+
+	// Local returns the waypoint's own identity; nil: none is known.
+	Local func() attrs.Principal
+
+	Log      *slog.Logger  // nil: discards
+	Guard    hbone.Guard   // what a client-chosen address may not be
+	Resolver *net.Resolver // of DNS endpoints; nil: the system's
+	H2       h2.Config     // of HTTP/2 inside tunnels, both sides
+
+	DetectTimeout   time.Duration // 0: 5 s
+	IdleTimeout     time.Duration // of a client's HTTP/1 connection between requests; 0: none
+	HeadTimeout     time.Duration // for a request head, once begun; 0: 60 s, negative: none
+	MaxResponseHead int           // bytes; 0: 60 KiB (Envoy)
+	ReplayBytes     int64         // for request bodies kept for a retry; 0: 64 MiB
+}
+
+// Proxy serves tunnels. Its method ServeTunnel makes it an hbone.Handler.
+type Proxy struct {
+	// fixed after New
+	opts    Options
+	log     *slog.Logger
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	dial    func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error)
+	replay  *resilience.ReplayBudget
+	unwatch func()
+
+	dates   dates
+	workers workers
+	pools   poolSet
+	tunnels tunnelSet
+	shard   atomic.Uint32
+	panics  atomic.Uint64
+
+	wg sync.WaitGroup // sweeper
+}
+
+var _ hbone.Handler = (*Proxy)(nil)
+
+// New makes a proxy and starts its housekeeping. Close it.
+func New(o Options) *Proxy {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Resolver == nil {
+		o.Resolver = net.DefaultResolver
+	}
+	if o.DetectTimeout == 0 {
+		o.DetectTimeout = defaultDetect
+	}
+	switch {
+	case o.HeadTimeout == 0:
+		o.HeadTimeout = 60 * time.Second
+	case o.HeadTimeout < 0:
+		o.HeadTimeout = 0
+	}
+	if o.ReplayBytes == 0 {
+		o.ReplayBytes = resilience.ReplayBytes
+	}
+	p := &Proxy{opts: o, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.dial = p.dialEndpoint
+	p.tunnels.init()
+	p.pools.init()
+	p.unwatch = o.Store.Watch(p.changed)
+	p.wg.Go(p.sweep)
+	return p
+}
+
+// ServeTunnel implements hbone.Handler. It returns when the tunnel has ended.
+func (p *Proxy) ServeTunnel(t *hbone.Tunnel) { p.serve(t) }
+
+// Active is how many tunnels are open.
+func (p *Proxy) Active() int { return p.tunnels.len() }
+
+// Panics is how many panics were contained. Each was logged.
+func (p *Proxy) Panics() uint64 { return p.panics.Load() }
+
+// Drain ends what can end inside of the open tunnels: idle ones close, the next
+// response of an HTTP/1 connection is its last, HTTP/2 connections get GOAWAY.
+// TCP and upgraded streams run on. Tunnels whose connection drains (see
+// hbone.Tunnel.Draining) are drained without it.
+func (p *Proxy) Drain() { p.tunnels.drain() }
+
+// Close cuts everything that is left and stops the housekeeping. Tunnels must
+// have been closed by their server, which Close does not wait for.
+func (p *Proxy) Close() {
+	p.unwatch()
+	p.cancel()
+	p.tunnels.close()
+	p.pools.close()
+	p.wg.Wait()
+	p.workers.close()
+}
+
+// changed is called behind each change of the snapshot.
+func (p *Proxy) changed(_, s *config.Snapshot) {
+	p.pools.sweep(time.Now())
+	p.tunnels.recheck(s)
+}
+
+// sweep looks after what nobody else touches while it is idle.
+func (p *Proxy) sweep() {
+	t := time.NewTicker(sweepInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case now := <-t.C:
+			p.pools.sweep(now)
+			p.tunnels.reportBytes()
+		}
+	}
+}
+
+// panicked notes a contained panic.
+func (p *Proxy) panicked(where string, r any) {
+	p.panics.Add(1)
+	p.log.Error("panic contained", "where", where, "panic", r, "stack", string(debug.Stack()))
+}
+
+var errClosed = errors.New("proxy: closed")

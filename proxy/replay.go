@@ -1,0 +1,219 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"waypoint.dev/waypoint/internal/buf"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/resilience"
+)
+
+const (
+	// replayPerRequest is how much of one body is kept for another attempt:
+	// Envoy's default per_request_buffer_limit_bytes, 1 MiB.
+	replayPerRequest = 1 << 20
+	// chunkSize is what a body is read and kept by: one HTTP/2 DATA frame of the
+	// usual size (RFC 9113 section 4.2).
+	chunkSize = 16 << 10
+)
+
+// errStale tells the pump of an attempt that was given up to end.
+var errStale = errors.New("proxy: attempt given up")
+
+// source is the request body. One attempt after another can read it from its
+// start: what was read is kept until the request can no longer be retried.
+//
+// mu is held while the client is read, so what the pump of an attempt that was
+// given up still receives is kept for the next one.
+type source struct {
+	srv    codec.Server             // fixed by reset
+	budget *resilience.ReplayBudget // fixed by reset
+
+	count *messageCount // set behind reset; nil unless gRPC; guarded by mu once a pump runs
+
+	mu     sync.Mutex
+	chunks []chunk // guarded by mu: kept, from offset 0 on
+	end    int64   // guarded by mu: bytes read from the client
+	eof    bool    // guarded by mu
+	err    error   // guarded by mu: the client's, sticky
+	held   int     // guarded by mu: charged to budget
+
+	turn sync.Mutex // held for moments only, never around I/O
+	gen  int        // guarded by turn: the attempt whose pump reads
+	lost bool       // guarded by turn: the start is not kept, no further attempt
+
+	complete atomic.Bool // eof was read
+	failed   atomic.Bool // err is set
+}
+
+type chunk struct {
+	b *buf.Buf
+	n int
+}
+
+// reset prepares s for the body of srv. keep says that it may have to be sent
+// more than once.
+func (s *source) reset(srv codec.Server, b *resilience.ReplayBudget, keep bool) {
+	s.srv, s.budget = srv, b
+	s.gen, s.lost = 0, !keep
+	s.complete.Store(false)
+	s.failed.Store(false)
+	s.end, s.eof, s.err = 0, false, nil
+	s.count = nil
+}
+
+// drop releases what is kept, once no pump runs any more.
+func (s *source) drop() {
+	s.mu.Lock()
+	s.free()
+	s.srv = nil
+	s.mu.Unlock()
+}
+
+func (s *source) free() {
+	for i := range s.chunks {
+		s.chunks[i].b.Release()
+		s.chunks[i] = chunk{}
+	}
+	s.chunks = s.chunks[:0]
+	if s.held > 0 {
+		s.budget.Release(s.held)
+		s.held = 0
+	}
+}
+
+// again gives the body to a new attempt and returns its number, or false when
+// the start of the body is gone.
+func (s *source) again() (gen int, ok bool) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.lost || s.failed.Load() {
+		return 0, false
+	}
+	s.gen++
+	return s.gen, true
+}
+
+// forget says that no further attempt will come.
+func (s *source) forget() {
+	s.turn.Lock()
+	s.lost = true
+	s.turn.Unlock()
+}
+
+// next copies the bytes at offset pos into p for attempt gen: kept ones if there
+// are any, else from the client, for which it may block. io.EOF may come with
+// the last bytes.
+func (s *source) next(p []byte, pos int64, gen int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn.Lock()
+	stale, lost := gen != s.gen, s.lost
+	s.turn.Unlock()
+	switch {
+	case stale:
+		return 0, errStale
+	case pos < s.end:
+		n := s.copyKept(p, pos)
+		if pos+int64(n) == s.end && s.eof {
+			return n, io.EOF
+		}
+		return n, nil
+	case s.eof:
+		return 0, io.EOF
+	case s.err != nil:
+		return 0, s.err
+	case lost:
+		s.free() // this attempt has read it all and none follows
+	}
+	n, err := s.srv.Read(p)
+	if s.count != nil {
+		s.count.add(p[:n])
+	}
+	s.took(p[:n], gen)
+	switch {
+	case err == io.EOF:
+		s.eof = true
+		s.complete.Store(true)
+	case err != nil:
+		s.err = err
+		s.failed.Store(true)
+	}
+	return n, err
+}
+
+// clientError is why the client could not be read, nil if it could.
+func (s *source) clientError() error {
+	if !s.failed.Load() {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *source) copyKept(p []byte, pos int64) int {
+	for i := range s.chunks {
+		c := &s.chunks[i]
+		if pos < int64(c.n) {
+			return copy(p, c.b.B[pos:c.n])
+		}
+		pos -= int64(c.n)
+	}
+	return 0
+}
+
+// took accounts for bytes that attempt gen has read, and keeps them if another
+// attempt may need them. An attempt that was given up meanwhile always keeps
+// them, whatever the bounds: its successor has no other way to get them.
+func (s *source) took(p []byte, gen int) {
+	s.turn.Lock()
+	keep := !s.lost
+	s.turn.Unlock()
+	need := 0
+	if keep {
+		need = s.grows(len(p))
+	}
+	room := keep && s.end+int64(len(p)) <= replayPerRequest && s.budget.Acquire(need)
+	s.end += int64(len(p))
+	s.turn.Lock()
+	stale := gen != s.gen
+	if !room && !stale {
+		s.lost = true
+	}
+	lost := s.lost
+	s.turn.Unlock()
+	if room {
+		s.held += need
+	}
+	if lost && !stale {
+		s.free()
+		return
+	}
+	if n := len(s.chunks); n > 0 {
+		c := &s.chunks[n-1]
+		m := copy(c.b.B[c.n:], p)
+		c.n += m
+		p = p[m:]
+	}
+	for len(p) > 0 {
+		b := buf.Take(chunkSize)
+		n := copy(b.B, p)
+		s.chunks = append(s.chunks, chunk{b, n})
+		p = p[n:]
+	}
+}
+
+// grows returns how many bytes of buffers n more bytes take.
+func (s *source) grows(n int) int {
+	if i := len(s.chunks); i > 0 {
+		n -= len(s.chunks[i-1].b.B) - s.chunks[i-1].n
+	}
+	if n <= 0 {
+		return 0
+	}
+	return (n + chunkSize - 1) / chunkSize * chunkSize
+}

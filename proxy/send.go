@@ -1,0 +1,308 @@
+package proxy
+
+import (
+	"io"
+	"time"
+
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/internal/buf"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/routing"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// holdBelow is up to which length a response head waits for its body, so that
+// the two leave in one write. Longer or unknown bodies may be slow to come.
+const holdBelow = chunkSize
+
+// writeRequest sends the head and sees to the body: none, what is here already
+// in the same write, or a pump.
+func (x *exchange) writeRequest(cl codec.Client) error {
+	x.newAttempt(cl)
+	if x.in.Length == 0 {
+		if err := cl.WriteHead(&x.up, codec.End); err != nil {
+			return err
+		}
+		x.sent.Store(true)
+		x.requestSent(cl)
+		return nil
+	}
+	x.sent.Store(false)
+	if x.src.complete.Load() {
+		return x.writeWhole(cl)
+	}
+	if err := cl.WriteHead(&x.up, codec.More); err != nil {
+		return err
+	}
+	x.startPump(cl)
+	return nil
+}
+
+// writeWhole sends head and body, of which all is kept.
+func (x *exchange) writeWhole(cl codec.Client) error {
+	trailers := x.srv.Trailers()
+	if err := cl.WriteHead(&x.up, codec.More); err != nil {
+		return err
+	}
+	x.src.mu.Lock()
+	defer x.src.mu.Unlock()
+	chunks := x.src.chunks
+	for i := range chunks {
+		f := codec.More
+		if i == len(chunks)-1 && len(trailers) == 0 {
+			f = codec.End
+		}
+		if err := cl.WriteBody(chunks[i].b.B[:chunks[i].n], f); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(trailers) > 0:
+		if err := cl.WriteTrailers(trailers); err != nil {
+			return err
+		}
+	case len(chunks) == 0:
+		if err := cl.WriteBody(nil, codec.End); err != nil {
+			return err
+		}
+	}
+	x.sent.Store(true)
+	x.requestSent(cl)
+	return nil
+}
+
+// readHead returns the final response head; informational ones are passed on.
+func (x *exchange) readHead(cl codec.Client) (*codec.ResponseHead, error) {
+	for {
+		h, err := cl.ReadHead()
+		if err != nil {
+			return nil, err
+		}
+		if h.Status >= 200 || h.Status == 101 {
+			x.progressed(cl, true)
+			return h, nil
+		}
+		x.progressed(cl, false)
+		if x.in.Version == codec.HTTP10 {
+			continue // RFC 9110 section 15.2: never to an HTTP/1.0 client
+		}
+		x.src.forget()
+		x.started = true // no other attempt may answer after this
+		x.out = append(x.out[:0], h.Fields...)
+		info := codec.ResponseHead{Status: h.Status, Fields: x.out}
+		if err := x.srv.WriteHead(&info, 0); err != nil {
+			x.gone.Store(true)
+			return nil, err
+		}
+	}
+}
+
+// response relays the answer, unless the policy retries it.
+func (x *exchange) response(cl codec.Client, h *codec.ResponseHead, retries int) (out outcome) {
+	status := ""
+	if x.grpc {
+		status, _ = findField(h.Fields, "grpc-status")
+	}
+	x.rec.Code = h.Status
+	x.rec.GRPCStatus = grpcStatus(status)
+	if !x.started {
+		o := resilience.Outcome{Status: h.Status, GRPC: status, Headers: h.Fields}
+		v := x.retry.Verdict(&o, retries)
+		out.reason = v.Reason
+		switch {
+		case v.Retry && x.canReplay():
+			if stateOf(x.target).limits.AcquireRetry() == nil {
+				// The place is taken again behind the verdict; this only asks.
+				stateOf(x.target).limits.ReleaseRetry()
+				x.giveUp(cl)
+				out.retry = true
+				return out
+			}
+			x.rec.Flags |= telemetry.FlagUO
+		case v.Reason == resilience.ReasonExhausted:
+			x.rec.Flags |= telemetry.FlagURX
+		}
+	}
+	x.src.forget()
+	out.done = true
+	if h.Status == 101 {
+		out.failure = x.upgrade(cl, h)
+		return out
+	}
+	out.failure = x.relay(cl, h)
+	return out
+}
+
+// relay copies the response to the client and gives the connection back.
+func (x *exchange) relay(cl codec.Client, h *codec.ResponseHead) failure {
+	x.replyHead(h)
+	if x.rec.Details == "" {
+		x.rec.Details = "via_upstream"
+	}
+	head := codec.ResponseHead{Status: h.Status, Fields: x.out, Length: h.Length}
+	x.started = true
+	var err error
+	if h.Length == codec.LengthNone {
+		err = x.srv.WriteHead(&head, codec.End)
+		if err == nil {
+			err = x.endless(cl)
+		}
+	} else {
+		err = x.relayBody(cl, &head, h)
+	}
+	return x.relayed(cl, err)
+}
+
+// endless reads the end of a response without body, so that its connection can
+// be kept.
+func (x *exchange) endless(cl codec.Client) error {
+	var none [1]byte
+	for {
+		n, err := cl.Read(none[:])
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return upstreamError{err}
+		case n > 0:
+			return upstreamError{codec.ErrProtocol}
+		}
+	}
+}
+
+// upstreamError marks which side an error came from.
+type upstreamError struct{ error }
+
+func (e upstreamError) Unwrap() error { return e.error }
+
+// replyHead builds the response fields in x.out.
+func (x *exchange) replyHead(h *codec.ResponseHead) {
+	fs := append(x.out[:0], h.Fields...)
+	fs = setField(fs, "x-envoy-upstream-service-time", decimal(x.rec.UpstreamTime.Milliseconds()))
+	fs = x.result.Rule.ReplyHeaders(x.backend, fs)
+	if x.cors == routing.CORSActual {
+		fs = x.result.Rule.CORS.ApplyResponse(fs, &x.req)
+	}
+	for _, f := range x.extra {
+		fs = append(fs, f)
+	}
+	if !x.keepServer {
+		fs = setField(fs, "server", serverName)
+	}
+	if _, ok := findField(fs, "date"); !ok {
+		fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(time.Now())})
+	}
+	x.out = fs
+}
+
+// relayBody copies the body behind the head, and the trailers behind that.
+func (x *exchange) relayBody(cl codec.Client, head *codec.ResponseHead, h *codec.ResponseHead) error {
+	ready, _ := cl.(codec.Readier)
+	hold := ready != nil && ready.Ready() ||
+		ready == nil && h.Length > 0 && h.Length <= holdBelow && x.sent.Load()
+	f := codec.Flags(0)
+	if hold {
+		f = codec.More
+	} else {
+		x.markStreaming(h)
+	}
+	if err := x.srv.WriteHead(head, f); err != nil {
+		return err
+	}
+	size := chunkSize
+	if h.Length > 0 && h.Length < chunkSize {
+		size = int(h.Length)
+	}
+	b := buf.Take(size)
+	defer b.Release()
+	for first := true; ; first = false {
+		n, err := cl.Read(b.B)
+		if n > 0 {
+			if x.grpc {
+				x.respCount.add(b.B[:n])
+			}
+			x.progressed(cl, false)
+		}
+		switch {
+		case err == io.EOF:
+			return x.endBody(cl, b.B[:n])
+		case err != nil:
+			return upstreamError{err}
+		}
+		f = 0
+		if ready != nil && ready.Ready() {
+			f = codec.More
+		}
+		if n > 0 || first && hold {
+			if err := x.srv.WriteBody(b.B[:n], f); err != nil {
+				return err
+			}
+		}
+		if first {
+			x.markStreaming(h)
+		}
+	}
+}
+
+// endBody writes the last bytes and the trailers.
+func (x *exchange) endBody(cl codec.Client, last []byte) error {
+	t := cl.Trailers()
+	if len(t) == 0 {
+		return x.srv.WriteBody(last, codec.End)
+	}
+	if x.grpc {
+		if s, ok := findField(t, "grpc-status"); ok {
+			x.rec.GRPCStatus = grpcStatus(s)
+		}
+	}
+	if len(last) > 0 {
+		if err := x.srv.WriteBody(last, codec.More); err != nil {
+			return err
+		}
+	}
+	return x.srv.WriteTrailers(t)
+}
+
+// relayed ends the attempt whose response went out, whole or not.
+func (x *exchange) relayed(cl codec.Client, err error) failure {
+	if err == nil {
+		if !x.sent.Load() {
+			x.giveUp(cl) // answered early: the rest of the request has no taker
+			return failNone
+		}
+		x.detach()
+		x.clockEnds(cl)
+		x.pumps.Wait()
+		cl.Release()
+		return failNone
+	}
+	var f failure
+	if ue, ok := err.(upstreamError); ok {
+		f = x.why(ue.error)
+	} else if f = failClient; codec.KindOf(err) == codec.Timeout && x.timed {
+		f = x.whichTimeout() // the client took the answer too slowly
+	} else if x.cut.Load() {
+		f = failCut
+	}
+	x.giveUp(cl)
+	x.rec.Flags |= f.flag()
+	x.rec.Details = f.details(true)
+	x.srv.Abort(codec.AbortInternal)
+	return f
+}
+
+// grpcStatus parses grpc-status; -1 when it is missing or no number.
+func grpcStatus(s string) int {
+	if s == "" || len(s) > 3 {
+		return -1
+	}
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return -1
+		}
+		n = n*10 + int(s[i]-'0')
+	}
+	return n
+}

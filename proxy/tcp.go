@@ -1,0 +1,254 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// tcpAttempts is how many endpoints are tried for one connection: as many as a
+// request is by Istio's default policy. None of its bytes were sent.
+const tcpAttempts = 3
+
+// session is one TCP connection through the waypoint.
+type session struct {
+	// fixed once it is registered
+	t        *tunnel
+	s        splice
+	declared bool // the port says TCP or TLS
+
+	rec telemetry.Record // owned by the tunnel's goroutine; its labels are fixed
+
+	reportedIn, reportedOut int64 // guarded by t.mu
+	denied                  atomic.Pointer[authz.Decision]
+}
+
+// serveTCP copies bytes between the tunnel and an endpoint. checked says that
+// the policies of connections were asked already.
+func (t *tunnel) serveTCP(c *config.Chain, sn sniffed, checked bool) {
+	defer sn.release()
+	s := &session{t: t, declared: c.Spec.Protocol != config.ProtocolAuto}
+	r := &s.rec
+	r.Reset()
+	t.base(r)
+	r.Protocol = telemetry.TCP
+	r.Service = t.serviceOf(c)
+	t.p.opts.Telemetry.Begin()
+	defer func() {
+		r.Duration = time.Since(r.Start)
+		t.p.opts.Telemetry.TCPClosed(r)
+	}()
+	backend := s.open(c, checked)
+	if backend == nil {
+		t.in.Reset()
+		return
+	}
+	defer backend.Close()
+	t.p.opts.Telemetry.TCPOpened(r)
+
+	s.s.client, s.s.backend, s.s.ahead = t.in, backend, sn.bytes()
+	t.mu.Lock()
+	t.tcp = s
+	t.mu.Unlock()
+	// A change of policies between the check and here would have found nothing.
+	t.recheck(t.p.opts.Store.Load())
+
+	s.s.run(&t.p.workers, s.idle(c))
+
+	t.mu.Lock()
+	s.report()
+	t.tcp = nil
+	t.mu.Unlock()
+	r.Received, r.Sent = s.s.received.Load(), s.s.sent.Load()
+	s.explain()
+	if s.s.ended.Load() == endedClean {
+		_ = t.in.Close()
+	}
+}
+
+// open checks the policies, chooses an endpoint and connects to it. nil: the
+// connection is to be cut, and the record says why.
+func (s *session) open(c *config.Chain, checked bool) hbone.Conn {
+	r, t := &s.rec, s.t
+	if c.Broken != "" {
+		r.Termination, r.Reason = "chain_broken", "chain_broken"
+		return nil
+	}
+	if !checked {
+		if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
+			s.deny(d)
+			return nil
+		}
+	}
+	route, ok := c.RouteTCP(t.conn.SNI)
+	if !ok {
+		r.Flags |= telemetry.FlagNR
+		r.Details = "route_not_found"
+		return nil
+	}
+	target := c.Default
+	if route != nil {
+		r.Route = route.Spec.Route
+		b := route.Pick.Pick(rand.Uint64())
+		if b == nil || b.Invalid != "" || route.Pick.Broken != "" {
+			r.Flags |= telemetry.FlagNC
+			r.Details = "cluster_not_found"
+			return nil
+		}
+		target = t.target(c, b)
+	} else if target == nil && t.conn.Dest.IsValid() {
+		target = c.Direct(t.conn.Dest)
+	}
+	if target == nil || target.Spec.Load().Missing != "" {
+		r.Flags |= telemetry.FlagNC
+		r.Details = "cluster_not_found"
+		return nil
+	}
+	return s.connect(target)
+}
+
+// connect tries endpoints of target until one takes the connection.
+func (s *session) connect(target *config.Target) hbone.Conn {
+	r, p := &s.rec, s.t.p
+	st := stateOf(target)
+	spec := target.Spec.Load()
+	var tried []*balance.Endpoint
+	var last failure
+	for range tcpAttempts {
+		ep := s.pick(target, tried)
+		if ep == nil {
+			if last == failNone {
+				r.Flags |= telemetry.FlagUH
+				r.Details = "no_healthy_upstream"
+			}
+			return nil
+		}
+		if len(tried) > 0 && tried[len(tried)-1] == ep {
+			break // there is no other one
+		}
+		if st.limits.AcquireConnection() != nil {
+			r.Flags |= telemetry.FlagUO
+			r.Details = "overflow"
+			return nil
+		}
+		tried = append(tried, ep)
+		info := p.poolOf(ep.Host).infoOf(ep, spec, target.Key)
+		r.Upstream, r.Dest, r.Service, r.UpstreamCluster = ep.Addr, info.peer, info.service, info.cluster
+		r.Attempts++
+		conn, err := p.connect(ep, &spec.Settings, time.Time{})
+		if err == nil {
+			ep.Host.Active.Add(1)
+			r.Flags, r.Details, r.TransportFailure = 0, "", ""
+			return &countedConn{Conn: conn, done: func() {
+				ep.Host.Active.Add(-1)
+				st.connectionGone()
+			}}
+		}
+		st.connectionGone()
+		last = connectFailure(err)
+		st.outliers.Report(ep, (*exchange)(nil).blame(last), 503)
+		r.Flags |= last.flag()
+		r.Details = last.details(false)
+		r.TransportFailure = err.Error()
+	}
+	return nil
+}
+
+func (s *session) pick(target *config.Target, tried []*balance.Endpoint) *balance.Endpoint {
+	set := target.Set.Load()
+	pol := set.Policy()
+	if pol.Kind == balance.Passthrough {
+		to := s.t.conn.Dest
+		if ep := set.ByAddr(to); ep != nil {
+			return ep
+		}
+		if !to.IsValid() || s.t.p.opts.Guard.Check(to.Addr()) != nil {
+			return nil
+		}
+		return s.t.p.chosen(to)
+	}
+	hash, _ := balance.HashKey(pol.Hash, &attrs.Request{Conn: &s.t.conn}, rand.Uint64)
+	return set.Pick(hash, tried, 0)
+}
+
+// countedConn runs done once when it is closed.
+type countedConn struct {
+	hbone.Conn
+	done func()
+}
+
+func (c *countedConn) Close() error {
+	if c.done != nil {
+		c.done()
+		c.done = nil
+	}
+	return c.Conn.Close()
+}
+
+// idle is how long both ways may be silent: the route's, the backend's, Envoy's.
+func (s *session) idle(c *config.Chain) time.Duration {
+	if route, _ := c.RouteTCP(s.t.conn.SNI); route != nil && route.Spec.Idle != 0 {
+		return route.Spec.Idle
+	}
+	return defaultTCPIdle
+}
+
+func (s *session) deny(d authz.Decision) {
+	r := &s.rec
+	r.Denied, r.Policy, r.Rule, r.Reason = true, d.Policy, d.Rule, string(d.Reason)
+	r.Termination = deniedConn(d.Rule)
+}
+
+// cut ends the connection because of a new policy; t.mu is held.
+func (s *session) cut(d authz.Decision) {
+	s.denied.Store(&d)
+	s.s.end(endedCut)
+}
+
+func (s *session) cutFor(reason string) {
+	s.cut(authz.Decision{Reason: authz.Reason(reason)})
+}
+
+// explain says in the record how the connection ended.
+func (s *session) explain() {
+	r := &s.rec
+	switch s.s.ended.Load() {
+	case endedIdle:
+		r.Flags |= telemetry.FlagSI
+		r.Termination = "idle_timeout"
+	case endedClient:
+		r.Flags |= telemetry.FlagDC
+	case endedBackend:
+		r.Flags |= telemetry.FlagUC
+	case endedCut:
+		s.deny(*s.denied.Load())
+	}
+}
+
+// report adds the bytes since the last report; t.mu is held.
+func (s *session) report() {
+	in, out := s.s.received.Load(), s.s.sent.Load()
+	if in != s.reportedIn || out != s.reportedOut {
+		s.t.p.opts.Telemetry.TCPBytes(&s.rec, in-s.reportedIn, out-s.reportedOut)
+		s.reportedIn, s.reportedOut = in, out
+	}
+}
+
+// recordTCP reports a connection that never opened.
+func (t *tunnel) recordTCP(c *config.Chain, fill func(*telemetry.Record)) {
+	r := &telemetry.Record{}
+	r.Reset()
+	t.base(r)
+	r.Protocol = telemetry.TCP
+	r.Service = t.serviceOf(c)
+	fill(r)
+	t.p.opts.Telemetry.Begin()
+	t.p.opts.Telemetry.TCPClosed(r)
+}

@@ -1,0 +1,400 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/proxy/http1"
+	"waypoint.dev/waypoint/proxy/http2"
+	"waypoint.dev/waypoint/routing"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// inbound is what the proxy uses of an *hbone.Tunnel.
+type inbound interface {
+	hbone.Conn
+	Peer() attrs.Principal
+	PeerAddr() netip.AddrPort
+	LocalAddr() netip.AddrPort
+	Authority() string
+	Dest() (addr netip.AddrPort, host string, port uint16)
+	Header(name string) string
+	Accept() error
+	RefuseReason(status int, reason string) error
+	Draining() <-chan struct{}
+}
+
+var _ inbound = (*hbone.Tunnel)(nil)
+
+// tunnel is one accepted CONNECT.
+type tunnel struct {
+	// fixed before the first request
+	p       *Proxy
+	in      inbound
+	conn    attrs.Conn // SNI is set while sniffing
+	local   netip.AddrPort
+	peer    *telemetry.Peer
+	mutual  bool
+	shard   uint32
+	drained <-chan struct{}
+
+	service    atomic.Pointer[chainService]
+	clientCert atomic.Pointer[string]
+
+	mu       sync.Mutex
+	h1       *http1.ServerConn // guarded by mu
+	h2       *http2.ServerConn // guarded by mu
+	tcp      *session          // guarded by mu
+	live     *exchange         // guarded by mu: list of the exchanges under way
+	sniffing bool              // guarded by mu: accepted, nothing decided yet
+	draining bool              // guarded by mu
+}
+
+// serve runs one tunnel to its end.
+func (p *Proxy) serve(in inbound) {
+	t := &tunnel{p: p, in: in, drained: in.Draining(), shard: p.shard.Add(1)}
+	defer func() {
+		if r := recover(); r != nil {
+			p.panicked("tunnel", r)
+			in.Reset()
+		}
+	}()
+	c, ok := t.admit()
+	if !ok {
+		return
+	}
+	p.tunnels.add(t)
+	defer p.tunnels.remove(t)
+	t.run(c)
+}
+
+// admit looks the destination up and answers the CONNECT. What can be answered
+// inside the tunnel is not refused here.
+func (t *tunnel) admit() (*config.Chain, bool) {
+	in := t.in
+	addr, host, port := in.Dest()
+	if !addr.IsValid() && host == "" {
+		_ = in.RefuseReason(400, "malformed authority")
+		return nil, false
+	}
+	snap := t.p.opts.Store.Load()
+	t.conn = attrs.Conn{Peer: in.Peer(), Source: in.PeerAddr(), Dest: addr, DestHost: host, DestPort: port}
+	if t.p.opts.Local != nil {
+		t.conn.Local = t.p.opts.Local()
+	}
+	t.local = addr
+	t.mutual = t.conn.Peer.URI != "" && t.conn.Local.URI != ""
+	c := snap.Lookup(addr, host, port)
+	if c == nil {
+		_ = in.RefuseReason(404, "unknown destination")
+		return nil, false
+	}
+	t.peer = t.source(snap)
+	if c.Spec.Protocol == config.ProtocolTCP {
+		// Nothing more will be learnt of this connection: say no at the door.
+		if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
+			t.recordTCP(c, func(r *telemetry.Record) {
+				r.Denied, r.Policy, r.Rule, r.Reason = true, d.Policy, d.Rule, string(d.Reason)
+				r.Termination = deniedConn(d.Rule)
+			})
+			_ = in.RefuseReason(403, string(d.Reason)+" "+d.Policy)
+			return nil, false
+		}
+	}
+	return c, in.Accept() == nil
+}
+
+func deniedConn(rule string) string {
+	if rule == "" {
+		rule = "none"
+	}
+	return "rbac_access_denied_matched_policy[" + rule + "]"
+}
+
+// run serves the accepted tunnel by its protocol.
+func (t *tunnel) run(c *config.Chain) {
+	switch c.Spec.Protocol {
+	case config.ProtocolTCP:
+		t.serveTCP(c, sniffed{}, true)
+		return
+	case config.ProtocolTLS:
+		sn, err := t.sniff(false)
+		if err != nil && err != errSilent {
+			sn.release()
+			return
+		}
+		t.conn.SNI = sn.sni
+		t.serveTCP(c, sn, false)
+		return
+	}
+	auto := c.Spec.Protocol == config.ProtocolAuto
+	sn, err := t.sniff(!auto || c.HTTPOnly)
+	if err != nil && err != errSilent {
+		sn.release()
+		return
+	}
+	switch {
+	case sn.proto == protoHTTP2:
+		t.serveHTTP2(sn)
+	case sn.proto == protoHTTP1, !auto:
+		t.serveHTTP1(c, sn)
+	case c.HTTPOnly:
+		// These bytes would pass beside the policies and routes of the port.
+		t.p.log.Info("connection closed: not HTTP on a port with HTTP policy", "peer", t.conn.Peer.URI, "destination", t.in.Authority(), "protocol", sn.proto.String())
+		sn.release()
+		t.recordTCP(c, func(r *telemetry.Record) {
+			r.Flags, r.Termination, r.Reason = telemetry.FlagDPE, "not_http_on_http_port", "not_http"
+		})
+		t.in.Reset()
+	default:
+		t.conn.SNI = sn.sni
+		t.serveTCP(c, sn, false)
+	}
+}
+
+// sniff reads the first bytes. A drain in the meantime ends it: the tunnel is idle.
+func (t *tunnel) sniff(patient bool) (sniffed, error) {
+	t.mu.Lock()
+	if t.draining {
+		t.mu.Unlock()
+		return sniffed{}, io.EOF
+	}
+	t.sniffing = true
+	t.mu.Unlock()
+	sn, err := sniff(t.in, t.p.opts.DetectTimeout, patient)
+	t.mu.Lock()
+	t.sniffing = false
+	drained := t.draining
+	t.mu.Unlock()
+	if drained && sn.n == 0 {
+		return sn, io.EOF
+	}
+	if errors.Is(err, errSilent) && patient {
+		return sn, io.EOF
+	}
+	return sn, err
+}
+
+// serveHTTP1 answers the requests of an HTTP/1 connection, one by one.
+func (t *tunnel) serveHTTP1(c *config.Chain, sn sniffed) {
+	set := &c.Spec.Settings
+	sc := http1.NewServerConn(t.in, http1.ServerOptions{
+		MaxHead:     set.MaxHeadBytes,
+		AllowHTTP10: set.AllowHTTP10,
+		IdleTimeout: t.p.opts.IdleTimeout,
+		HeadTimeout: t.p.opts.HeadTimeout,
+		Sniffed:     sn.bytes(),
+	})
+	sn.release()
+	defer sc.Close()
+	t.mu.Lock()
+	t.h1 = sc
+	if t.draining {
+		sc.SetDraining()
+	}
+	t.mu.Unlock()
+	for {
+		srv, err := sc.Next()
+		if err != nil {
+			t.badHead(sc, err)
+			return
+		}
+		if !t.exchange(srv) {
+			return
+		}
+	}
+}
+
+// badHead answers a head that could not be read.
+func (t *tunnel) badHead(sc *http1.ServerConn, err error) {
+	var pe *http1.ProtocolError
+	if !errors.As(err, &pe) {
+		return
+	}
+	r := &telemetry.Record{}
+	r.Reset()
+	t.base(r)
+	r.Version, r.Code, r.Flags = "HTTP/1.1", pe.Status, telemetry.FlagDPE
+	r.Details = "http1." + strings.ReplaceAll(pe.Reason, " ", "_")
+	if c := t.p.opts.Store.Load().Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort); c != nil {
+		r.Service = t.serviceOf(c)
+	}
+	t.p.opts.Telemetry.Begin()
+	_ = sc.WriteError(pe.Status, malformedBody(pe.Status))
+	r.Duration = time.Since(r.Start)
+	t.p.opts.Telemetry.Done(r)
+}
+
+// malformedBody is what Envoy's codec says, the reason being in the log only.
+func malformedBody(status int) string {
+	switch status {
+	case 400:
+		return "Bad Request"
+	case 426:
+		return "Upgrade Required"
+	}
+	return ""
+}
+
+// base fills what a record says of the tunnel.
+func (t *tunnel) base(r *telemetry.Record) {
+	r.Start = time.Now()
+	r.Shard = t.shard
+	r.Source, r.MutualTLS = t.peer, t.mutual
+	r.Downstream, r.DownstreamLocal, r.SNI = t.conn.Source, t.local, t.conn.SNI
+}
+
+// serveHTTP2 serves an HTTP/2 connection, each stream on a goroutine of its own.
+func (t *tunnel) serveHTTP2(sn sniffed) {
+	nc := newNetConn(t.in, append([]byte(nil), sn.bytes()...))
+	sn.release()
+	sc := http2.NewServerConn(nc, t.p.opts.H2, func(srv codec.Server) { t.exchange(srv) })
+	t.mu.Lock()
+	t.h2 = sc
+	if t.draining {
+		sc.SetDraining()
+	}
+	t.mu.Unlock()
+	_ = sc.Serve()
+	_ = t.in.Close()
+}
+
+// exchange serves one request; false ends its HTTP/1 connection.
+func (t *tunnel) exchange(srv codec.Server) (more bool) {
+	x := exchanges.Get().(*exchange)
+	x.begin(t, srv)
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		// A panic: the exchange is not used again, whoever else still looks at it.
+		r := recover()
+		t.p.panicked("exchange", r)
+		srv.Abort(codec.AbortInternal)
+		x.abortCurrent()
+		x.rec.Flags |= telemetry.FlagLR
+		x.rec.Details = "internal_error"
+		t.leave(x)
+		x.report()
+		more = false
+	}()
+	x.serve()
+	x.end()
+	done = true
+	exchanges.Put(x)
+	return true
+}
+
+// enter and leave keep the list of exchanges under way, for the check at a
+// change of policies.
+func (t *tunnel) enter(x *exchange) {
+	t.mu.Lock()
+	x.next = t.live
+	if t.live != nil {
+		t.live.prev = x
+	}
+	t.live = x
+	t.mu.Unlock()
+}
+
+func (t *tunnel) leave(x *exchange) {
+	t.mu.Lock()
+	if x.prev != nil {
+		x.prev.next = x.next
+	} else if t.live == x {
+		t.live = x.next
+	}
+	if x.next != nil {
+		x.next.prev = x.prev
+	}
+	x.next, x.prev, x.streaming = nil, nil, false
+	t.mu.Unlock()
+}
+
+// markStreaming notes a response with no end in sight: a change of policies may
+// cut it.
+func (x *exchange) markStreaming(h *codec.ResponseHead) {
+	if h.Length >= 0 && h.Status != 101 {
+		return
+	}
+	x.t.mu.Lock()
+	x.streaming = true
+	x.t.mu.Unlock()
+}
+
+// target returns what a backend of the chain's rules means for this tunnel.
+func (t *tunnel) target(c *config.Chain, b *routing.Backend) *config.Target {
+	if target := c.Target(b.Ref); target != nil {
+		return target
+	}
+	if b.Ref == len(c.Spec.Refs) && t.conn.Dest.IsValid() {
+		return c.Direct(t.conn.Dest) // a workload: the address itself
+	}
+	return nil
+}
+
+// drain ends what can end without loss.
+func (t *tunnel) drain() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.draining {
+		return
+	}
+	t.draining = true
+	switch {
+	case t.h1 != nil:
+		t.h1.SetDraining()
+	case t.h2 != nil:
+		t.h2.SetDraining()
+	case t.sniffing:
+		_ = t.in.SetReadDeadline(time.Unix(1, 0)) // idle since it was accepted
+	}
+}
+
+// recheck cuts what the policies of s deny.
+func (t *tunnel) recheck(s *config.Snapshot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.tcp == nil && t.live == nil {
+		return
+	}
+	c := s.Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort)
+	if c == nil {
+		return // nothing is left that could deny; the destination's own end will come
+	}
+	if t.tcp != nil {
+		if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
+			t.tcp.cut(d)
+		} else if c.HTTPOnly && !t.tcp.declared {
+			t.tcp.cutFor("http_only")
+		}
+		return
+	}
+	for x := t.live; x != nil; x = x.next {
+		if x.streaming && !x.stillAllowed(c) {
+			x.cutOff()
+		}
+	}
+}
+
+// stillAllowed asks the policies about a request that is under way. Its head is
+// as it was when they were asked first.
+func (x *exchange) stillAllowed(c *config.Chain) bool {
+	for i := range c.Stages {
+		st := &c.Stages[i]
+		if st.Kind == config.StageAuthz && !st.Authz.Check(&x.req).Allowed {
+			return false
+		}
+	}
+	return true
+}

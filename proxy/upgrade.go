@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// upgrade answers 101 and turns both connections into one byte stream.
+func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
+	from, ok1 := x.srv.(codec.Hijacker)
+	to, ok2 := cl.(codec.Hijacker)
+	if !ok1 || !ok2 || h.Upgrade == "" || h.Upgrade != x.in.Upgrade {
+		// A switch that nobody asked for.
+		x.giveUp(cl)
+		x.fail(failProtocol, false)
+		return failProtocol
+	}
+	x.replyHead(h)
+	x.rec.Details = "via_upstream"
+	head := codec.ResponseHead{Status: h.Status, Fields: x.out, Upgrade: h.Upgrade}
+	x.started = true
+	if err := x.srv.WriteHead(&head, 0); err != nil {
+		return x.relayed(cl, err)
+	}
+	x.clockEnds(cl) // a route's timeout ends with the handshake
+	x.markStreaming(h)
+	s := splice{client: from.Hijack(), backend: to.Hijack()}
+	x.cancel.Lock()
+	x.current, x.raw = nil, &s
+	cut := x.cut.Load()
+	x.cancel.Unlock()
+	if cut {
+		s.end(endedCut)
+	}
+	idle := x.idle
+	if idle == 0 {
+		idle = defaultTCPIdle
+	}
+	s.run(&x.p.workers, idle)
+	x.cancel.Lock()
+	x.raw = nil
+	x.cancel.Unlock()
+
+	x.rawReceived, x.rawSent = s.received.Load(), s.sent.Load()
+	switch s.ended.Load() {
+	case endedIdle:
+		x.rec.Flags |= telemetry.FlagSI
+		x.rec.Details = "stream_idle_timeout"
+	case endedClient:
+		x.rec.Flags |= telemetry.FlagDC
+	case endedBackend:
+		x.rec.Flags |= telemetry.FlagUC
+	case endedCut:
+		x.rec.Flags |= failCut.flag()
+		x.rec.Details = failCut.details(true)
+	}
+	_ = s.client.Close()
+	_ = s.backend.Close()
+	cl.Release()
+	return failNone
+}
