@@ -1,0 +1,84 @@
+package h2
+
+import (
+	"net"
+	"sync"
+)
+
+// A Cork gathers the records that a tls.Conn above it writes. crypto/tls writes
+// each record (at most 16 KiB) with a system call of its own; the engine holds
+// the cork for a flush of several records and lets them go with one.
+//
+//	tc := tls.Server(h2.NewCork(nc), cfg)
+//	conn := h2.NewServer(tc, h2cfg, handler)
+//
+// Outside of a hold it writes through, so handshakes and alerts are not delayed.
+// It keeps no buffer while it does.
+type Cork struct {
+	net.Conn
+
+	mu   sync.Mutex
+	held bool
+	buf  []byte
+}
+
+// NewCork returns a Cork on nc, not held.
+func NewCork(nc net.Conn) *Cork { return &Cork{Conn: nc} }
+
+// Hold makes Write gather until Flush.
+func (k *Cork) Hold() {
+	k.mu.Lock()
+	k.held = true
+	k.mu.Unlock()
+}
+
+// Write writes p, or keeps a copy of it during a hold.
+func (k *Cork) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.held {
+		return k.Conn.Write(p)
+	}
+	if len(k.buf) > 0 && len(k.buf)+len(p) > largeBuf {
+		if err := k.out(); err != nil {
+			return 0, err
+		}
+	}
+	k.buf = append(growBuf(k.buf, max(len(p), midBuf+1)), p...)
+	return len(p), nil
+}
+
+// Flush ends a hold and writes what it gathered.
+func (k *Cork) Flush() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held = false
+	if len(k.buf) == 0 {
+		return nil
+	}
+	return k.out()
+}
+
+func (k *Cork) out() error {
+	_, err := k.Conn.Write(k.buf)
+	putBuf(k.buf)
+	k.buf = nil
+	return err
+}
+
+// CloseWrite closes the writing side of the connection below, if it can.
+func (k *Cork) CloseWrite() error {
+	if cw, ok := k.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return nil
+}
+
+// corkOf returns the Cork that nc is, or that nc (a tls.Conn) runs on.
+func corkOf(nc net.Conn) *Cork {
+	if u, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		k, _ := u.NetConn().(*Cork)
+		return k
+	}
+	return nil
+}
