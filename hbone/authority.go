@@ -48,14 +48,12 @@ func ParseAuthority(s string) (addr netip.AddrPort, host string, port uint16, er
 
 // parseIPv4 spares host names the error that netip.ParseAddr allocates.
 func parseIPv4(s string) (netip.Addr, error) {
-	if s[0] < '0' || s[0] > '9' || len(s) > len("255.255.255.255") {
-		return netip.Addr{}, ErrAuthority
+	for i := range len(s) {
+		if s[i] != '.' && (s[i] < '0' || s[i] > '9') {
+			return netip.Addr{}, ErrAuthority
+		}
 	}
-	ip, err := netip.ParseAddr(s)
-	if err == nil && !ip.Is4() {
-		err = ErrAuthority
-	}
-	return ip, err
+	return netip.ParseAddr(s)
 }
 
 // parsePort accepts 1 to 65535, digits only, without leading zeros.

@@ -81,7 +81,7 @@ type Server struct {
 
 	wg     sync.WaitGroup // the goroutines of connections and the watcher
 	closed chan struct{}  // closed by Close
-	empty  chan struct{}  // closed when draining and the last connection ended
+	empty  chan struct{}  // closed when draining and the last connection and handler ended
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -89,6 +89,7 @@ type Server struct {
 	pending   map[net.Conn]struct{} // in their handshake
 	watching  bool
 	stopping  bool // Shutdown or Close began
+	handlers  int  // tunnels being served
 	draining  bool // no more connections are taken
 	isClosed  bool
 	isEmpty   bool
@@ -291,7 +292,7 @@ func (s *Server) startDraining() []*serverConn {
 }
 
 func (s *Server) checkEmptyLocked() {
-	if s.draining && !s.isEmpty && len(s.conns)+len(s.pending) == 0 {
+	if s.draining && !s.isEmpty && len(s.conns)+len(s.pending)+s.handlers == 0 {
 		s.isEmpty = true
 		close(s.empty)
 	}
@@ -328,6 +329,7 @@ func (s *Server) Close() error {
 		c.h2.Close(ErrServerClosed)
 	}
 	s.wg.Wait()
+	<-s.empty
 	return nil
 }
 

@@ -124,7 +124,7 @@ func (l *link) recheck(peer, own *identity.Verifier) error {
 func (c *serverConn) ServeStream(st *h2.Stream) {
 	t := &Tunnel{st: st, link: &c.link, server: c.s}
 	c.s.stats.tunnels.Add(1)
-	c.s.stats.open.Add(1)
+	c.s.handling(1)
 	defer c.finish(t)
 	if t.parse() {
 		c.s.h.ServeTunnel(t)
@@ -155,7 +155,15 @@ func (c *serverConn) finish(t *Tunnel) {
 		_ = t.RefuseReason(http.StatusServiceUnavailable, "handler gave no answer")
 	}
 	_ = t.Close()
-	c.s.stats.open.Add(-1)
+	c.s.handling(-1)
+}
+
+// handling counts the handlers that run.
+func (s *Server) handling(n int) {
+	s.mu.Lock()
+	s.handlers += n
+	s.checkEmptyLocked()
+	s.mu.Unlock()
 }
 
 // panicked contains the panic of one tunnel.

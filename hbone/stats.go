@@ -14,7 +14,7 @@ const (
 
 type serverStats struct {
 	accepted, acceptErrors, overLimit, handshakeErrors atomic.Int64
-	tunnels, open, drained, panics                     atomic.Int64
+	tunnels, drained, panics                           atomic.Int64
 	refused                                            [5]atomic.Int64
 }
 
@@ -26,7 +26,7 @@ type ServerStats struct {
 	HandshakeErrors int64
 	Drained         int64 // connections sent away
 	Tunnels         int64 // all
-	Open            int64 // tunnels now
+	Open            int   // tunnels now
 	Panics          int64
 
 	Refused400, Refused403, Refused404, Refused503, RefusedOther int64
@@ -35,10 +35,13 @@ type ServerStats struct {
 // Stats returns the counts so far.
 func (s *Server) Stats() ServerStats {
 	st := &s.stats
+	s.mu.Lock()
+	open := s.handlers
+	s.mu.Unlock()
 	return ServerStats{
 		Accepted: st.accepted.Load(), AcceptErrors: st.acceptErrors.Load(), OverLimit: st.overLimit.Load(),
 		HandshakeErrors: st.handshakeErrors.Load(), Drained: st.drained.Load(),
-		Tunnels: st.tunnels.Load(), Open: st.open.Load(), Panics: st.panics.Load(),
+		Tunnels: st.tunnels.Load(), Open: open, Panics: st.panics.Load(),
 		Refused400: st.refused[0].Load(), Refused403: st.refused[1].Load(), Refused404: st.refused[2].Load(),
 		Refused503: st.refused[3].Load(), RefusedOther: st.refused[4].Load(),
 	}

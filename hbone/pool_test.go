@@ -1,0 +1,655 @@
+package hbone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"waypoint.dev/waypoint/hbone/h2"
+	"waypoint.dev/waypoint/identity"
+)
+
+func stageOf(t testing.TB, err error) *DialError {
+	t.Helper()
+	var de *DialError
+	if !errors.As(err, &de) {
+		t.Fatalf("%v is no *DialError", err)
+	}
+	return de
+}
+
+func TestDialStages(t *testing.T) {
+	m := newMesh(t)
+	other := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	_, hang := m.serve(t, ServerConfig{}, handlerFunc(func(tun *Tunnel) { // never answers
+		_, _ = io.Copy(io.Discard, tun)
+	}))
+	closed, closedAddr := listen(t)
+	closed.Close()
+	mute, muteAddr := listen(t) // TCP, no TLS
+	defer mute.Close()
+	for _, tt := range []struct {
+		name  string
+		cfg   PoolConfig
+		to    Target
+		stage Stage
+	}{
+		{"nobody listens", PoolConfig{}, target(closedAddr), StageTCP},
+		{"no handshake", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(muteAddr), StageTimeout},
+		{"another identity", PoolConfig{}, Target{Addr: addr, Authority: "a:1", Identity: "spiffe://td/ns/a/sa/b"}, StageIdentity},
+		{"foreign root", PoolConfig{TLS: other.client}, target(addr), StageIdentity},
+		{"no answer", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(hang), StageTimeout},
+		{"our certificate is not taken", PoolConfig{TLS: &mixed{SourceOf: other.client, roots: m.client}}, target(addr), StageTLS},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := m.pool(t, tt.cfg)
+			tun, err := p.Dial(ctxT(t), tt.to, nil)
+			if tun != nil || stageOf(t, err).Stage != tt.stage {
+				t.Errorf("%v, want %v", err, tt.stage)
+			}
+			if st := p.Stats(); st.Tunnels != 0 || st.Waiting != 0 {
+				t.Errorf("left behind: %+v", st)
+			}
+		})
+	}
+	t.Run("given up", func(t *testing.T) {
+		p := m.pool(t, PoolConfig{})
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		_, err := p.Dial(ctx, target(hang), nil)
+		if de := stageOf(t, err); de.Stage != StageCanceled || !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if st := p.Stats(); st.Tunnels != 0 {
+			t.Errorf("left behind: %+v", st)
+		}
+	})
+	t.Run("closed pool", func(t *testing.T) {
+		p := m.pool(t, PoolConfig{})
+		p.Close()
+		if _, err := p.Dial(ctxT(t), target(addr), nil); !errors.Is(err, ErrPoolClosed) || stageOf(t, err).Stage != StagePool {
+			t.Error(err)
+		}
+	})
+}
+
+// mixed shows one source's certificate and trusts another's roots.
+type mixed struct {
+	SourceOf identity.Source
+	roots    identity.Source
+}
+
+func (s *mixed) SVID() *identity.SVID     { return s.SourceOf.SVID() }
+func (s *mixed) Bundle() *identity.Bundle { return s.roots.Bundle() }
+func (s *mixed) Changed() <-chan struct{} { return s.roots.Changed() }
+func (s *mixed) Close() error             { return nil }
+
+func TestPoolsAreKeyedByIdentity(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{})
+	for _, id := range []string{"", serverURI, "", serverURI} {
+		to := target(addr)
+		to.Identity = id
+		defer mustDial(t, p, to).Close()
+	}
+	if st := p.Stats(); st.Conns != 2 || st.Dials != 2 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// One dial serves everyone who waits, and the giving up of one does not end it.
+func TestSharedDial(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	gate := make(chan struct{})
+	p := m.pool(t, PoolConfig{DialTCP: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+		<-gate
+		return dialTCP(ctx, a)
+	}})
+	ctx, cancel := context.WithCancel(context.Background())
+	first := make(chan error, 1)
+	go func() { _, err := p.Dial(ctx, target(addr), nil); first <- err }()
+	eventually(t, "the first waits", func() bool { return p.Stats().Waiting == 1 })
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { roundTripOnce(t, p, target(addr)) })
+	}
+	eventually(t, "all wait", func() bool { return p.Stats().Waiting == 21 })
+	cancel()
+	if de := stageOf(t, <-first); de.Stage != StageCanceled {
+		t.Error(de)
+	}
+	close(gate)
+	wg.Wait()
+	if st := p.Stats(); st.Dials != 1 || st.Conns != 1 || st.Tunnels != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestWaitersAreBounded(t *testing.T) {
+	m := newMesh(t)
+	p := m.pool(t, PoolConfig{MaxWaiting: 1, DialTCP: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	to := target(netip.MustParseAddrPort("127.0.0.1:1"))
+	done := make(chan error, 1)
+	go func() { _, err := p.Dial(ctxT(t), to, nil); done <- err }()
+	eventually(t, "one waits", func() bool { return p.Stats().Waiting == 1 })
+	if _, err := p.Dial(ctxT(t), to, nil); !errors.Is(err, ErrPoolFull) {
+		t.Error(err)
+	}
+	p.Close()
+	if err := <-done; !errors.Is(err, ErrPoolClosed) {
+		t.Error(err)
+	}
+}
+
+// Never past the peer's limit nor ours; fewest streams first; more connections
+// when the threshold is reached.
+func TestStreamLimits(t *testing.T) {
+	m := newMesh(t)
+	for _, tt := range []struct {
+		name             string
+		peer             uint32
+		cfg              PoolConfig
+		tunnels          int
+		minConns, maxCon int
+	}{
+		{"peer's limit", 3, PoolConfig{}, 9, 3, 4},
+		{"our limit", 200, PoolConfig{MaxStreams: 4, SpreadConns: 1}, 12, 3, 3},
+		{"one is enough", 200, PoolConfig{}, 20, 1, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, addr := m.serve(t, ServerConfig{H2: h2.Config{MaxConcurrentStreams: tt.peer}}, echo)
+			p := m.pool(t, tt.cfg)
+			for range tt.tunnels {
+				defer mustDial(t, p, target(addr)).Close()
+			}
+			n := 0
+			for ci := range s.Conns() {
+				n++
+				if ci.Tunnels > int(tt.peer) || tt.cfg.MaxStreams > 0 && ci.Tunnels > tt.cfg.MaxStreams {
+					t.Errorf("%d tunnels on one", ci.Tunnels)
+				}
+			}
+			if n < tt.minConns || n > tt.maxCon {
+				t.Errorf("%d connections, want %d to %d", n, tt.minConns, tt.maxCon)
+			}
+		})
+	}
+}
+
+func TestSpread(t *testing.T) {
+	m := newMesh(t)
+	s, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{SpreadStreams: 2, SpreadConns: 3})
+	open := func(n int) {
+		for range n {
+			t.Cleanup(func() func() { tun := mustDial(t, p, target(addr)); return func() { tun.Close() } }())
+		}
+	}
+	open(3)
+	eventually(t, "a second connection", func() bool { return p.Stats().Conns == 2 })
+	open(3) // fewest first: 3 and 3
+	eventually(t, "a third", func() bool { return p.Stats().Conns == 3 })
+	open(6)
+	for ci := range s.Conns() {
+		if ci.Tunnels < 3 || ci.Tunnels > 5 {
+			t.Errorf("%d tunnels on one of three", ci.Tunnels)
+		}
+	}
+	if p.Stats().Conns != 3 {
+		t.Errorf("%+v", p.Stats())
+	}
+}
+
+// At the cap of connections a Dial waits for a slot.
+func TestWaitForSlot(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{MaxStreams: 1, MaxConns: 1})
+	first := mustDial(t, p, target(addr))
+	got := make(chan error, 1)
+	go func() {
+		tun, err := p.Dial(ctxT(t), target(addr), nil)
+		if err == nil {
+			tun.Close()
+		}
+		got <- err
+	}()
+	eventually(t, "the second waits", func() bool { return p.Stats().Waiting == 1 })
+	first.Close()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEvict(t *testing.T) {
+	m := newMesh(t)
+	s, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{})
+	old := mustDial(t, p, target(addr))
+	p.Evict(addr)
+	<-old.Draining()
+	roundTrip(t, old, "finish in peace")
+	fresh := mustDial(t, p, target(addr))
+	if st := p.Stats(); st.Dials != 2 || st.Conns != 2 {
+		t.Errorf("%+v", st)
+	}
+	old.Close()
+	eventually(t, "the old connection ends", func() bool { return p.Stats().Conns == 1 })
+	roundTrip(t, fresh, "x")
+	fresh.Close()
+	p.Evict(addr)
+	eventually(t, "an idle one ends at once", func() bool { return p.Stats().Conns == 0 && s.Stats().Open == 0 })
+}
+
+func TestEvictFailsWaiters(t *testing.T) {
+	m := newMesh(t)
+	addr := netip.MustParseAddrPort("127.0.0.1:1")
+	p := m.pool(t, PoolConfig{DialTCP: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	done := make(chan error, 1)
+	go func() { _, err := p.Dial(ctxT(t), target(addr), nil); done <- err }()
+	eventually(t, "one waits", func() bool { return p.Stats().Waiting == 1 })
+	p.Evict(addr)
+	if err := <-done; !errors.Is(err, ErrEvicted) {
+		t.Error(err)
+	}
+}
+
+func TestIdleRelease(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{IdleTimeout: 20 * time.Millisecond})
+	tun := mustDial(t, p, target(addr))
+	time.Sleep(60 * time.Millisecond) // longer than the idle time: a tunnel holds it
+	roundTrip(t, tun, "in use")
+	tun.Close()
+	eventually(t, "released", func() bool { return p.Stats().Conns == 0 })
+	roundTripOnce(t, p, target(addr))
+}
+
+// A slot is given back once, however a tunnel ends.
+func TestSlots(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{})
+	for _, end := range []func(*Tunnel){
+		func(t *Tunnel) { t.Close() },
+		func(t *Tunnel) { t.Reset() },
+		func(t *Tunnel) { t.Reset(); t.Close(); t.Close() },
+		func(t *Tunnel) { t.Close(); t.Reset() },
+	} {
+		tun := mustDial(t, p, target(addr))
+		if got := p.Stats().Tunnels; got != 1 {
+			t.Fatalf("%d slots", got)
+		}
+		end(tun)
+		if got := p.Stats().Tunnels; got != 0 {
+			t.Fatalf("%d slots left", got)
+		}
+		if _, err := tun.Write([]byte("x")); err == nil {
+			t.Error("wrote to an ended tunnel")
+		}
+	}
+}
+
+// A connection that carries bulk takes no new tunnels as long as it does.
+func TestBulkSeparation(t *testing.T) {
+	m := newMesh(t)
+	s, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{BulkBytes: 256 << 10})
+	bulk := mustDial(t, p, target(addr))
+	defer bulk.Close()
+	msg := string(make([]byte, 64<<10))
+	for range 4 {
+		roundTrip(t, bulk, msg)
+	}
+	p.mu.Lock()
+	for c := range p.all {
+		c.sampled = time.Now().Add(-sampleEvery) // a look is due
+	}
+	p.mu.Unlock()
+	small := mustDial(t, p, target(addr))
+	defer small.Close()
+	if st := p.Stats(); st.Conns != 2 {
+		t.Fatalf("the small tunnel joined the bulk: %+v", st)
+	}
+	p.mu.Lock()
+	for c := range p.all {
+		c.sampled = time.Now().Add(-sampleEvery)
+	}
+	p.mu.Unlock()
+	for range 3 {
+		defer mustDial(t, p, target(addr)).Close()
+	}
+	if st := p.Stats(); st.Conns != 2 {
+		t.Errorf("bulk over, but a new connection: %+v", st)
+	}
+	for ci := range s.Conns() {
+		if ci.Tunnels < 2 {
+			t.Errorf("%d tunnels: bulk is over, but nobody came back", ci.Tunnels)
+		}
+	}
+}
+
+// hole is a connection that can stop carrying bytes without an error, as one
+// does whose peer lost power.
+type hole struct {
+	net.Conn
+	deaf atomic.Bool
+}
+
+func (h *hole) Write(p []byte) (int, error) {
+	if h.deaf.Load() {
+		return len(p), nil
+	}
+	return h.Conn.Write(p)
+}
+
+func TestDeadConnection(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	var mu sync.Mutex
+	var conns []*hole
+	p := m.pool(t, PoolConfig{
+		ProbeAfter: 50 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond,
+		DialTCP: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			nc, err := dialTCP(ctx, a)
+			if err != nil {
+				return nil, err
+			}
+			h := &hole{Conn: nc}
+			mu.Lock()
+			conns = append(conns, h)
+			mu.Unlock()
+			return h, nil
+		},
+	})
+	old := mustDial(t, p, target(addr))
+	conns[0].deaf.Store(true)
+	var wg sync.WaitGroup
+	for range 5 { // all of them land on the dead one first
+		wg.Go(func() { roundTripOnce(t, p, target(addr)) })
+	}
+	wg.Wait()
+	if st := p.Stats(); st.Dead != 1 || st.Retries != 5 {
+		t.Errorf("%+v", st)
+	}
+	roundTripOnce(t, p, target(addr))
+	old.Close()
+	eventually(t, "the dead connection is closed with its last tunnel", func() bool { return p.Stats().Conns == 1 })
+}
+
+// A slow answer is no dead connection as long as PINGs are answered.
+func TestSlowAnswerIsNotDead(t *testing.T) {
+	m := newMesh(t)
+	answer := make(chan struct{})
+	_, addr := m.serve(t, ServerConfig{}, handlerFunc(func(tun *Tunnel) { <-answer; echo(tun) }))
+	p := m.pool(t, PoolConfig{ProbeAfter: 10 * time.Millisecond})
+	time.AfterFunc(100*time.Millisecond, func() { close(answer) })
+	roundTripOnce(t, p, target(addr))
+	if st := p.Stats(); st.Dead != 0 || st.Dials != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// script is a peer that plays HTTP/2 frames by hand on accepted connections.
+func (m *mesh) script(t *testing.T, play func(n int, fr *http2.Framer, next func() http2.Frame)) netip.AddrPort {
+	t.Helper()
+	ln, addr := listen(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := 0; ; n++ {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer nc.Close()
+				tc := tlsServer(nc, m.server)
+				if tc.Handshake() != nil {
+					return
+				}
+				if _, err := io.ReadFull(tc, make([]byte, len(http2.ClientPreface))); err != nil {
+					return
+				}
+				fr := http2.NewFramer(tc, tc)
+				_ = fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 200})
+				play(n, fr, func() http2.Frame {
+					for {
+						f, err := fr.ReadFrame()
+						if err != nil {
+							return nil
+						}
+						switch f.(type) {
+						case *http2.HeadersFrame, *http2.PingFrame, *http2.RSTStreamFrame, *http2.DataFrame:
+							return f
+						}
+					}
+				})
+				for { // until the other side goes
+					if _, err := fr.ReadFrame(); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	return addr
+}
+
+// status200 is ":status: 200" of the static table (RFC 7541 appendix A).
+var status200 = []byte{0x88}
+
+func TestGoAwayDuringDial(t *testing.T) {
+	m := newMesh(t)
+	addr := m.script(t, func(n int, fr *http2.Framer, next func() http2.Frame) {
+		f, ok := next().(*http2.HeadersFrame)
+		if !ok {
+			return
+		}
+		if n == 0 { // a peer that drains does not take the stream
+			_ = fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+			return
+		}
+		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: status200, EndHeaders: true})
+	})
+	p := m.pool(t, PoolConfig{})
+	tun := mustDial(t, p, target(addr))
+	defer tun.Close()
+	if st := p.Stats(); st.Dials != 2 || st.Retries != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestRefusedStreamIsRetried(t *testing.T) {
+	m := newMesh(t)
+	var asked atomic.Int32
+	addr := m.script(t, func(_ int, fr *http2.Framer, next func() http2.Frame) {
+		for {
+			switch f := next().(type) {
+			case nil:
+				return
+			case *http2.HeadersFrame:
+				if asked.Add(1) == 1 {
+					_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
+				} else {
+					_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: status200, EndHeaders: true})
+				}
+			}
+		}
+	})
+	defer mustDial(t, m.pool(t, PoolConfig{}), target(addr)).Close()
+	if asked.Load() != 2 {
+		t.Errorf("asked %d times", asked.Load())
+	}
+}
+
+// Other resets are the destination's answer: no second try.
+func TestResetConnectFails(t *testing.T) {
+	m := newMesh(t)
+	var asked atomic.Int32
+	addr := m.script(t, func(_ int, fr *http2.Framer, next func() http2.Frame) {
+		if f, ok := next().(*http2.HeadersFrame); ok {
+			asked.Add(1)
+			_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeConnect)
+		}
+	})
+	_, err := m.pool(t, PoolConfig{}).Dial(ctxT(t), target(addr), nil)
+	if de := stageOf(t, err); de.Stage != StageConnect || de.Status != 0 || asked.Load() != 1 {
+		t.Errorf("%v after %d tries", err, asked.Load())
+	}
+}
+
+// A kept connection that has died meanwhile is not the caller's problem.
+func TestStaleConnectionIsReplaced(t *testing.T) {
+	m := newMesh(t)
+	addr := m.script(t, func(n int, fr *http2.Framer, next func() http2.Frame) {
+		for i := 0; ; i++ {
+			f := next()
+			h, ok := f.(*http2.HeadersFrame)
+			if f == nil || n == 0 && ok && i > 0 {
+				return
+			}
+			if ok {
+				if n == 0 && h.StreamID > 1 {
+					_ = fr.WriteGoAway(1<<31-1, http2.ErrCodeInternal, nil) // names the stream as taken
+					return
+				}
+				_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: status200, EndHeaders: true})
+			}
+		}
+	})
+	p := m.pool(t, PoolConfig{ProbeAfter: 50 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond})
+	mustDial(t, p, target(addr)).Close()
+	mustDial(t, p, target(addr)).Close()
+	if st := p.Stats(); st.Dials != 2 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Certificates and roots rotate under load; no tunnel fails, and at the end
+// every connection stands on the new root.
+func TestRotationLosesNothing(t *testing.T) {
+	m := newMesh(t)
+	s, addr := m.serve(t, ServerConfig{}, echo)
+	p := m.pool(t, PoolConfig{})
+	long := mustDial(t, p, target(addr))
+	defer long.Close()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				tun, err := p.Dial(ctxT(t), target(addr), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				roundTrip(t, tun, "x")
+				tun.Close()
+			}
+		})
+	}
+	for range 3 {
+		opened := p.Stats().Opened
+		if err := m.ca.RotateRoot(); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "tunnels during the overlap", func() bool { return p.Stats().Opened > opened+5 })
+		select {
+		case <-long.Draining():
+		default:
+			roundTrip(t, long, "before the old root goes")
+		}
+		m.ca.RetireRoots()
+		roundTrip(t, long, "old tunnels run on")
+		<-long.Draining()
+		opened = p.Stats().Opened
+		eventually(t, "tunnels after it", func() bool { return p.Stats().Opened > opened+5 })
+	}
+	close(stop)
+	wg.Wait()
+	roundTrip(t, long, "to the very end")
+	long.Close()
+	eventually(t, "only trusted connections", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			if c.link.recheck(&s.verify, &s.own) != nil {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestPlain(t *testing.T) {
+	ln, addr := listen(t)
+	defer ln.Close()
+	done := make(chan error, 1)
+	go func() {
+		nc, err := ln.Accept()
+		if err == nil {
+			p := NewPlain(nc)
+			_, err = p.WriteTo(p)
+			_ = p.CloseWrite()
+			_, _ = nc.Read(make([]byte, 1))
+			p.Reset()
+		}
+		done <- err
+	}()
+	c, err := DialPlain(ctxT(t), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	roundTrip(t, c, "plain")
+	_ = c.CloseWrite()
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after both half closes: %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	ln.Close()
+	if _, err := DialPlain(ctxT(t), addr); stageOf(t, err).Stage != StageTCP {
+		t.Error(err)
+	}
+}
+
+func TestDialErrorText(t *testing.T) {
+	for want, err := range map[string]error{
+		"hbone: dial: CONNECT refused with status 503": &DialError{Stage: StageConnect, Status: 503, Err: errRefused},
+		"hbone: dial: identity: x":                     &DialError{Stage: StageIdentity, Err: errors.New("x")},
+	} {
+		if err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
+		}
+	}
+	if s := fmt.Sprint(Stage(99)); s != "stage(99)" {
+		t.Error(s)
+	}
+}
