@@ -125,4 +125,3 @@ func ValidAuthority(s string) bool {
 func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f'
 }
-

@@ -14,7 +14,7 @@ func readReady(c Conn) bool {
 	case syscall.Conn:
 		rc, err := c.SyscallConn()
 		if err != nil {
-			return true
+			return false // TLS: its socket tells nothing
 		}
 		ready := true
 		err = rc.Read(func(fd uintptr) bool {

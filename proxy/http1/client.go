@@ -221,11 +221,11 @@ func (x *client) Release() {
 	x.head.Fields = nil
 	reusable := cc.Reusable()
 	if !reusable && !x.hijacked {
-		if !x.started && x.out.sent == 0 || x.answered && x.body.done {
-			x.c.Close()
-		} else if !x.aborted.Swap(true) {
+		clean := !x.started && x.out.sent == 0 || x.answered && x.body.done
+		if !clean && !x.aborted.Swap(true) {
 			x.c.Reset()
 		}
+		x.c.Close()
 	}
 	if x.opts.Released != nil {
 		x.opts.Released(cc, reusable)
