@@ -270,18 +270,23 @@ func (c *poolConn) mayRetry(err error) bool {
 }
 
 // explain tells a peer that did not take our certificate from other ends. With
-// TLS 1.3 the client's handshake is over before the server has looked at it, so
-// the alert comes where the first answer is read.
+// TLS 1.3 the client's handshake is over before the server has looked at it: the
+// alert, or just the end of the connection, comes where the first answer is
+// read.
 func (c *poolConn) explain(err error) error {
 	if c.proven.Load() {
 		return err
 	}
-	for _, e := range []error{err, c.h2.Err()} {
-		if oe := (*net.OpError)(nil); errors.As(e, &oe) && oe.Op == "remote error" {
-			return &DialError{Stage: StageTLS, Err: oe}
-		}
+	if cause := c.h2.Err(); cause != nil && errors.Is(err, h2.ErrClosed) {
+		err = cause
 	}
-	return err
+	switch {
+	case errors.As(err, new(*h2.StreamError)), errors.As(err, new(*h2.ConnError)),
+		errors.Is(err, h2.ErrGoingAway), errors.Is(err, h2.ErrStreamLimit), errors.Is(err, errDead),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return &DialError{Stage: StageTLS, Err: err}
 }
 
 // probe asks the peer for a sign of life. Until it came no new tunnel is put

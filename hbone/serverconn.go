@@ -3,6 +3,7 @@ package hbone
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,13 @@ import (
 
 	"waypoint.dev/waypoint/hbone/h2"
 	"waypoint.dev/waypoint/identity"
+)
+
+// What linger spends on a peer whose handshake failed: a round trip, and the
+// first flight of a client that believes it succeeded.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 64 << 10
 )
 
 // serverConn is one HBONE connection of a server. Fixed once it is up.
@@ -32,6 +40,7 @@ func (s *Server) serveConn(nc net.Conn) {
 	if err != nil {
 		s.stats.handshakeErrors.Add(1)
 		s.log.Debug("handshake failed", "peer", nc.RemoteAddr(), "error", err)
+		linger(nc)
 		_ = nc.Close()
 		s.mu.Lock()
 		delete(s.pending, nc)
@@ -59,6 +68,15 @@ func (s *Server) serveConn(nc net.Conn) {
 	s.checkEmptyLocked()
 	s.mu.Unlock()
 	s.log.Debug("connection ended", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "error", err)
+}
+
+// linger lets the peer read the alert that says why: closing with its first
+// bytes unread would make the kernel send RST, and the alert could be lost.
+func linger(nc net.Conn) {
+	if tc, ok := nc.(*net.TCPConn); ok && tc.CloseWrite() == nil {
+		_ = tc.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, io.LimitReader(struct{ io.Reader }{tc}, lingerBytes))
+	}
 }
 
 func (s *Server) handshake(nc net.Conn) (*serverConn, error) {
