@@ -225,7 +225,9 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 
 // send takes a connection to ep, sends the request on it and relays the answer.
 func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend, st *backendState, retries int, fresh bool) (out outcome) {
-	l, err := hp.lease(ep, &spec.Settings, st, x.multiplexed(spec), fresh, x.due())
+	// A WebSocket is an HTTP/1 upgrade whatever the backend speaks otherwise.
+	h2 := x.up.Upgrade == "" && multiplexed(spec, x.in.Version == codec.HTTP2)
+	l, err := hp.lease(ep, &spec.Settings, st, h2, fresh, x.due())
 	if err != nil {
 		out.untouched = true
 		out.failure = connectFailure(err)
@@ -261,17 +263,14 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 	return out
 }
 
-// multiplexed says whether the backend is spoken to in HTTP/2: as its port
+// multiplexed says whether a backend is spoken to in HTTP/2: as its port
 // declares, else as the client does.
-func (x *exchange) multiplexed(spec *config.Backend) bool {
-	if x.up.Upgrade != "" {
-		return false // a WebSocket is an HTTP/1 upgrade
-	}
+func multiplexed(spec *config.Backend, client bool) bool {
 	switch spec.Protocol {
 	case config.ProtocolHTTP2, config.ProtocolGRPC, config.ProtocolGRPCWeb:
 		return true
 	case config.ProtocolAuto:
-		return x.in.Version == codec.HTTP2
+		return client
 	}
 	return false
 }

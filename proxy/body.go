@@ -26,6 +26,7 @@ func (x *exchange) body() {
 	}
 	keep := x.retry == nil || x.retry.Attempts > 0
 	x.src.reset(x.srv, x.p.replay, keep)
+	x.src.mirrors = x.mirrors
 	if x.grpc {
 		x.src.count = &x.reqCount
 	}

@@ -53,7 +53,8 @@ type exchange struct {
 	cors    routing.CORSKind
 	extra   []attrs.Field // response fields that stages asked for
 	hash    uint64
-	mirrors []*routing.Mirror
+	picked  []*routing.Mirror // those that the rule asks for
+	mirrors []*mirror         // copies that want the body
 
 	// the request as it goes upstream
 	up       codec.RequestHead
@@ -142,6 +143,9 @@ func (x *exchange) end() {
 	}
 	x.t.leave(x)
 	x.report()
+	for _, m := range x.mirrors {
+		m.stop() // unless it has all of the body
+	}
 	x.src.drop()
 	x.reset()
 }

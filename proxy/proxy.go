@@ -67,6 +67,7 @@ type Proxy struct {
 	workers workers
 	pools   poolSet
 	tunnels tunnelSet
+	mirrors mirrorCount
 	shard   atomic.Uint32
 	panics  atomic.Uint64
 

@@ -32,7 +32,8 @@ type source struct {
 	srv    codec.Server             // fixed by reset
 	budget *resilience.ReplayBudget // fixed by reset
 
-	count *messageCount // set behind reset; nil unless gRPC; guarded by mu once a pump runs
+	mirrors []*mirror     // set behind reset: they get a copy of what is read
+	count   *messageCount // set behind reset; nil unless gRPC; guarded by mu once a pump runs
 
 	mu     sync.Mutex
 	chunks []chunk // guarded by mu: kept, from offset 0 on
@@ -62,14 +63,14 @@ func (s *source) reset(srv codec.Server, b *resilience.ReplayBudget, keep bool) 
 	s.complete.Store(false)
 	s.failed.Store(false)
 	s.end, s.eof, s.err = 0, false, nil
-	s.count = nil
+	s.count, s.mirrors = nil, nil
 }
 
 // drop releases what is kept, once no pump runs any more.
 func (s *source) drop() {
 	s.mu.Lock()
 	s.free()
-	s.srv = nil
+	s.srv, s.mirrors = nil, nil
 	s.mu.Unlock()
 }
 
@@ -132,6 +133,15 @@ func (s *source) next(p []byte, pos int64, gen int) (int, error) {
 	n, err := s.srv.Read(p)
 	if s.count != nil {
 		s.count.add(p[:n])
+	}
+	for _, m := range s.mirrors {
+		m.offer(p[:n])
+		switch {
+		case err == io.EOF:
+			m.end(s.srv.Trailers())
+		case err != nil:
+			m.stop()
+		}
 	}
 	s.took(p[:n], gen)
 	switch {
