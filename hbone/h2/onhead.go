@@ -22,9 +22,16 @@ func (c *Conn) payload(n int) (p, own []byte, err error) {
 	return own, own, nil
 }
 
+// maxHeadersExtra is what a HEADERS frame may hold besides its fragment: the pad
+// length, a priority and padding (RFC 9113 section 6.2).
+const maxHeadersExtra = 1 + 5 + 255
+
 func (c *Conn) onHeaders(fh http2.FrameHeader) error {
 	if fh.StreamID == 0 {
 		return connErr(http2.ErrCodeProtocol, "HEADERS on stream 0")
+	}
+	if int(fh.Length) > c.maxBlock+maxHeadersExtra {
+		return connErr(http2.ErrCodeEnhanceYourCalm, "header block too large")
 	}
 	p, own, err := c.payload(int(fh.Length))
 	if err != nil {

@@ -3,8 +3,6 @@ package h2
 import (
 	"errors"
 	"io"
-	"net"
-	"os"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -83,10 +81,13 @@ func (c *Conn) finish() {
 	defer close(c.finished)
 	c.nc.SetWriteDeadline(time.Now().Add(lingerTimeout))
 	c.mu.Lock()
-	for c.flushing && c.state != stateClosed {
-		c.flushed.Wait()
+	for (c.flushing || len(c.wbuf) > 0) && c.state != stateClosed {
+		if c.flushing {
+			c.flushed.Wait()
+		} else {
+			c.flush()
+		}
 	}
-	c.flush()
 	closed := c.state == stateClosed
 	c.mu.Unlock()
 	if closed {
@@ -221,8 +222,6 @@ func (c *Conn) frameError(err error) error {
 		return connErr(http2.ErrCode(ce), reason)
 	case errors.Is(err, http2.ErrFrameTooLarge):
 		return connErr(http2.ErrCodeFrameSize, "frame too large")
-	case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
-		return err
 	}
 	return err
 }

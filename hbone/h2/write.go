@@ -170,7 +170,7 @@ func (c *Conn) watchStall() {
 		return
 	}
 	c.stallArmed = true
-	c.stallSeq = c.flushSeq
+	c.stallSeq, c.stallSeen = c.flushSeq, 0
 	if c.stall == nil {
 		c.stall = time.AfterFunc(c.stallPeriod(), c.checkStall)
 	} else {
