@@ -1,0 +1,6 @@
+//go:build !race
+
+package hbone
+
+// raceEnabled says that memory figures are the detector's.
+const raceEnabled = false
