@@ -125,5 +125,13 @@ func strictly[T any, P body[T]](raw []byte) (any, error) {
 	p := P(&doc.Spec)
 	p.fill()
 	p.check(&r)
+	if s, ok := any(p).(interface{ status(json.RawMessage) }); ok {
+		var st struct {
+			Status json.RawMessage `json:"status"`
+		}
+		if json.Unmarshal(raw, &st) == nil && len(st.Status) > 0 {
+			s.status(st.Status)
+		}
+	}
 	return p, r.err()
 }

@@ -13,7 +13,8 @@ import (
 // cannot be applied stands beside the last good version of itself. It belongs to
 // one goroutine. The zero value is not ready; use NewObjects.
 type Objects struct {
-	m map[Key]*entry
+	m     map[Key]*entry
+	extra []config.Problem // what the source found wrong with itself
 }
 
 type entry struct {
@@ -72,6 +73,14 @@ func (s *Objects) Get(k Key) *Object {
 	return nil
 }
 
+// source returns where the current version of an object stands.
+func (s *Objects) source(k Key) string {
+	if e := s.m[k]; e != nil {
+		return e.current.Source
+	}
+	return ""
+}
+
 // Len returns the number of objects.
 func (s *Objects) Len() int { return len(s.m) }
 
@@ -87,7 +96,7 @@ func (s *Objects) All(group, kind string) []*Object {
 	return out
 }
 
-// Bad returns the objects whose current version cannot be applied, with the last
+// bad returns the objects whose current version cannot be applied, with the last
 // good version or nil.
 func (s *Objects) bad() (out []entry) {
 	for _, e := range s.m {
@@ -110,7 +119,7 @@ func compareKeys(a, b Key) int {
 // Problems reports what the store itself knows: objects that cannot be applied,
 // and kinds that are not applied.
 func (s *Objects) Problems() []config.Problem {
-	var out []config.Problem
+	out := append([]config.Problem(nil), s.extra...)
 	for _, e := range s.m {
 		o := e.current
 		p := config.Problem{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Source: o.Source}

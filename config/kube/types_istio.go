@@ -1,5 +1,10 @@
 package kube
 
+import (
+	"encoding/json"
+	"net/netip"
+)
+
 // TargetRef names what a policy acts on.
 type TargetRef struct {
 	Group       string `json:"group"`
@@ -140,4 +145,24 @@ type ServiceEntry struct {
 	WorkloadSelector *struct {
 		Labels map[string]string `json:"labels"`
 	} `json:"workloadSelector"`
+
+	assigned []assignedAddr // from the status
+}
+
+// status reads the addresses that istiod allocated.
+func (s *ServiceEntry) status(raw json.RawMessage) {
+	var st struct {
+		Addresses []struct {
+			Value string `json:"value"`
+			Host  string `json:"host"`
+		} `json:"addresses"`
+	}
+	if json.Unmarshal(raw, &st) != nil {
+		return // a status is nobody's configuration: what cannot be read is not there
+	}
+	for _, a := range st.Addresses {
+		if ip, err := netip.ParseAddr(a.Value); err == nil {
+			s.assigned = append(s.assigned, assignedAddr{a.Host, ip.Unmap()})
+		}
+	}
 }

@@ -1,0 +1,104 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"waypoint.dev/waypoint/routing"
+)
+
+// filters translates the filters of a rule or backend. One that cannot be applied
+// breaks the rule: a request must not pass a filter that its author put there.
+func (t *translator) filters(x *route, rule *routing.Rule, out *routing.Filters, fs []Filter) {
+	for i := range fs {
+		f := &fs[i]
+		switch {
+		case f.Type == "RequestHeaderModifier" && f.RequestHeaderModifier != nil:
+			out.Request = merge(out.Request, headerOps(f.RequestHeaderModifier))
+		case f.Type == "ResponseHeaderModifier" && f.ResponseHeaderModifier != nil:
+			out.Response = merge(out.Response, headerOps(f.ResponseHeaderModifier))
+		case f.Type == "RequestMirror" && f.RequestMirror != nil:
+			out.Mirrors = append(out.Mirrors, t.mirror(x, rule.Index, i, f.RequestMirror))
+		case f.Type == "RequestRedirect" && f.RequestRedirect != nil:
+			rule.Redirect = redirect(f.RequestRedirect)
+		case f.Type == "URLRewrite" && f.URLRewrite != nil:
+			w := &routing.Rewrite{Host: nameOf(f.URLRewrite.Hostname)}
+			if p := f.URLRewrite.Path; p != nil {
+				w.FullPath, w.PrefixReplace = p.ReplaceFullPath, p.ReplacePrefixMatch
+			}
+			out.Rewrite = w
+		case f.Type == "CORS" && f.CORS != nil:
+			out.CORS = cors(f.CORS)
+		default:
+			if rule.Broken == "" {
+				rule.Broken = fmt.Sprintf("filters[%d]: filter type %q is not supported", i, f.Type)
+			}
+			x.unsupported(fmt.Sprintf("spec.rules[%d].filters[%d]: filter type %q is not supported", rule.Index, i, f.Type))
+		}
+	}
+}
+
+func headerOps(h *HeaderFilter) *routing.HeaderOps {
+	o := &routing.HeaderOps{}
+	for _, v := range h.Set {
+		o.Set = append(o.Set, routing.HeaderValue{Name: strings.ToLower(v.Name), Value: v.Value})
+	}
+	for _, v := range h.Add {
+		o.Add = append(o.Add, routing.HeaderValue{Name: strings.ToLower(v.Name), Value: v.Value})
+	}
+	for _, n := range h.Remove {
+		o.Remove = append(o.Remove, strings.ToLower(n))
+	}
+	return o
+}
+
+// merge joins repeated modifiers, which validation refuses but a broken object may have.
+func merge(a, b *routing.HeaderOps) *routing.HeaderOps {
+	if a == nil {
+		return b
+	}
+	a.Set, a.Add, a.Remove = append(a.Set, b.Set...), append(a.Add, b.Add...), append(a.Remove, b.Remove...)
+	return a
+}
+
+func (t *translator) mirror(x *route, rule, i int, m *MirrorFilter) routing.Mirror {
+	b := t.target(x, &m.BackendRef, fmt.Sprintf("spec.rules[%d].filters[%d].requestMirror.backendRef", rule, i))
+	out := routing.Mirror{Ref: b.Ref, Invalid: b.Invalid, Numerator: 100, Denominator: 100}
+	switch {
+	case m.Percent != nil:
+		out.Numerator = uint32(max(0, *m.Percent))
+	case m.Fraction != nil:
+		out.Numerator, out.Denominator = uint32(max(0, m.Fraction.Numerator)), uint32(max(1, *m.Fraction.Denominator))
+	}
+	return out
+}
+
+func redirect(f *RedirectFilter) *routing.Redirect {
+	out := &routing.Redirect{Scheme: nameOf(f.Scheme), Host: nameOf(f.Hostname), Status: int(*f.StatusCode)}
+	if f.Port != nil {
+		out.Port = int(*f.Port)
+	}
+	if f.Path != nil {
+		out.FullPath, out.PrefixReplace = f.Path.ReplaceFullPath, f.Path.ReplacePrefixMatch
+	}
+	return out
+}
+
+func cors(c *CORSFilter) *routing.CORS {
+	out := &routing.CORS{
+		AllowMethods: c.AllowMethods, AllowHeaders: c.AllowHeaders, ExposeHeaders: c.ExposeHeaders,
+		MaxAge: time.Duration(*c.MaxAge) * time.Second,
+	}
+	if c.AllowCredentials != nil {
+		out.AllowCredentials = *c.AllowCredentials
+	}
+	for _, o := range c.AllowOrigins {
+		m := routing.ValueMatch{Value: o}
+		if o == "*" {
+			m = routing.ValueMatch{Kind: routing.ValuePresent}
+		}
+		out.AllowOrigins = append(out.AllowOrigins, m)
+	}
+	return out
+}

@@ -1,0 +1,331 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+
+	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/config"
+)
+
+// CustomSpec is the Spec of a config.StageCustom: the external authorizers that its
+// policies name, of the mesh's extension providers.
+type CustomSpec struct{ Providers []string }
+
+// JWTSpec is the Spec of a config.StageJWT: the rules of all RequestAuthentications
+// of a destination.
+type JWTSpec struct{ Rules []JWTRule }
+
+// collectPolicies compiles the security policies and files them by target.
+func (r *build) collectPolicies() {
+	for _, o := range r.objs.All(groupSecurity, "AuthorizationPolicy") {
+		r.attach(o, &o.Body.(*AuthorizationPolicy).Attachment, r.compilePolicy(o))
+	}
+	for _, o := range r.objs.All(groupSecurity, "RequestAuthentication") {
+		r.attach(o, &o.Body.(*RequestAuthentication).Attachment, nil)
+	}
+	for _, e := range r.objs.bad() {
+		if e.good != nil {
+			continue
+		}
+		var a *Attachment
+		switch b := e.current.Body.(type) {
+		case *AuthorizationPolicy:
+			a = &b.Attachment
+		case *RequestAuthentication:
+			a = &b.Attachment
+		default:
+			if e.current.Group != groupSecurity || e.current.Kind == "PeerAuthentication" {
+				continue
+			}
+			a = &Attachment{} // not even its version could be read
+		}
+		o := e.current
+		deny := &policy{obj: o, Policy: authz.Policy{
+			Namespace: o.Namespace, Name: o.Name, Action: authz.Deny,
+			Invalid: o.Kind + ": " + o.Err.Error(),
+		}}
+		r.attach(o, a, deny)
+		if unreadableTargets(a, o.Err) {
+			// Whom it guards cannot be told: its whole namespace stays closed.
+			r.attached[Key{Namespace: o.Namespace}] = append(r.attached[Key{Namespace: o.Namespace}], deny)
+		}
+	}
+}
+
+// unreadableTargets reports whether an error hides what a policy acts on.
+func unreadableTargets(a *Attachment, err error) bool {
+	if len(a.refs()) > 0 || a.Selector != nil {
+		return false
+	}
+	fields, ok := err.(Fields)
+	if !ok {
+		return true
+	}
+	for _, f := range fields {
+		if p := strings.ToLower(f.Path); p == "" || p == "spec" || p == "apiversion" || strings.HasPrefix(p, "spec.target") {
+			return true
+		}
+	}
+	return false
+}
+
+// attach files a policy under each of its targets. A nil p stands for a
+// RequestAuthentication.
+func (r *build) attach(o *Object, a *Attachment, p *policy) {
+	refs := a.refs()
+	if len(refs) == 0 {
+		if o.Err == nil {
+			r.problem(config.Warning, o, "spec.targetRefs", "NotAttached",
+				"has no targetRefs, so no waypoint applies it (ztunnel enforces it with the waypoint as the source)")
+		}
+		return
+	}
+	for i, t := range refs {
+		group := strings.TrimPrefix(t.Group, "core")
+		k := Key{group, t.Kind, o.Namespace, t.Name}
+		if t.Kind == "GatewayClass" {
+			k.Namespace = ""
+			if o.Namespace != r.mesh.RootNamespace {
+				r.problem(config.Warning, o, at("spec.targetRefs", i), "NotAttached",
+					"a GatewayClass is a target only in the root namespace %s", r.mesh.RootNamespace)
+				continue
+			}
+		}
+		if o.Err == nil && !r.exists(k) {
+			r.problem(config.Warning, o, at("spec.targetRefs", i), "TargetNotFound", "%s %q does not exist", t.Kind, t.Name)
+		}
+		if p != nil {
+			r.attached[k] = append(r.attached[k], p)
+		} else {
+			r.jwt[k] = append(r.jwt[k], o)
+		}
+	}
+}
+
+func (r *build) exists(k Key) bool {
+	if k.Kind == "GatewayClass" && (k.Name == "istio-waypoint" || k.Name == r.mesh.Waypoint.Class) {
+		return true
+	}
+	return r.objs.Get(k) != nil
+}
+
+// compilePolicy returns the compiled form of an AuthorizationPolicy, or of its last
+// version that compiled; without one it denies.
+func (r *build) compilePolicy(o *Object) *policy {
+	p := r.Builder.policies[o]
+	if p == nil {
+		p = r.newPolicy(o)
+		r.Builder.policies[o] = p
+	}
+	p.used = true
+	for _, w := range p.warnings {
+		r.problem(config.Warning, o, w[0].Path, "Spelling", "%s", w[0].Message)
+	}
+	if p.err == nil {
+		r.good[o.Key] = p
+		return p
+	}
+	what := "its targets deny every request"
+	last := r.good[o.Key]
+	if last != nil {
+		what = "its last good version serves"
+	}
+	r.problem(config.Error, o, "spec.rules", "Invalid", "%v; %s", p.err, what)
+	if last != nil {
+		return last
+	}
+	return p
+}
+
+var actions = map[string]authz.Action{"ALLOW": authz.Allow, "DENY": authz.Deny, "AUDIT": authz.Audit, "CUSTOM": authz.Custom}
+
+func (r *build) newPolicy(o *Object) *policy {
+	spec := o.Body.(*AuthorizationPolicy)
+	p := &policy{obj: o, Policy: authz.Policy{
+		Namespace: o.Namespace, Name: o.Name, Action: actions[spec.Action],
+		DryRun: o.Meta.Annotations["istio.io/dry-run"] == "true",
+	}}
+	if spec.Provider != nil {
+		p.Provider = spec.Provider.Name
+	}
+	scope := authz.Scope{Namespace: o.Namespace, TrustDomain: r.mesh.TrustDomain, TrustAliases: r.mesh.TrustAliases}
+	for i := range spec.Rules {
+		rs := p.ruleSpec(&spec.Rules[i], at("spec.rules", i))
+		rule, err := authz.NewRule(o.Namespace, o.Name, i, p.Action, rs, scope)
+		if err != nil {
+			p.err = fmt.Errorf("rules[%d]: %w", i, err)
+			p.Invalid, p.Rules = p.err.Error(), nil
+			return p
+		}
+		p.Rules = append(p.Rules, rule)
+	}
+	return p
+}
+
+// ruleSpec copies a rule into the form that package authz reads.
+func (p *policy) ruleSpec(a *AuthzRule, path string) *authz.RuleSpec {
+	rs := &authz.RuleSpec{}
+	for _, f := range a.From {
+		rs.From = append(rs.From, authz.Source{
+			Principals: f.Source.Principals, NotPrincipals: f.Source.NotPrincipals,
+			RequestPrincipals: f.Source.RequestPrincipals, NotRequestPrincipals: f.Source.NotRequestPrincipals,
+			Namespaces: f.Source.Namespaces, NotNamespaces: f.Source.NotNamespaces,
+			ServiceAccounts: f.Source.ServiceAccounts, NotServiceAccounts: f.Source.NotServiceAccounts,
+			TrustDomains: f.Source.TrustDomains, NotTrustDomains: f.Source.NotTrustDomains,
+			IPBlocks: f.Source.IPBlocks, NotIPBlocks: f.Source.NotIPBlocks,
+			RemoteIPBlocks: f.Source.RemoteIPBlocks, NotRemoteIPBlocks: f.Source.NotRemoteIPBlocks,
+		})
+	}
+	for i, t := range a.To {
+		op := t.Operation
+		q := at(path+".to", i) + ".operation."
+		rs.To = append(rs.To, authz.Operation{
+			Hosts: op.Hosts, NotHosts: op.NotHosts, Ports: op.Ports, NotPorts: op.NotPorts,
+			Methods: op.Methods, NotMethods: op.NotMethods,
+			Paths: p.templates(op.Paths, q+"paths"), NotPaths: p.templates(op.NotPaths, q+"notPaths"),
+		})
+	}
+	for _, w := range a.When {
+		rs.When = append(rs.When, authz.Condition{Key: w.Key, Values: w.Values, NotValues: w.NotValues})
+	}
+	return rs
+}
+
+var angleTemplates = strings.NewReplacer("<**>", "{**}", "<*>", "{*}")
+
+// templates reads <*> and <**>, which documents often show, as {*} and {**}.
+func (p *policy) templates(paths []string, field string) []string {
+	var out []string
+	for i, s := range paths {
+		t := angleTemplates.Replace(s)
+		if t != s {
+			p.warnings = append(p.warnings, Fields{{at(field, i), fmt.Sprintf("%q is read as %q; write it so, since istiod takes <*> literally", s, t)}})
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// policiesOf returns the policies of a service or workload destination: its own,
+// those of this waypoint's Gateway and of its class.
+func (r *build) policiesOf(svc *Object, ns string) (ps []*policy, jwts []*Object) {
+	w := r.mesh.Waypoint
+	keys := []Key{
+		{groupGateway, "GatewayClass", "", w.Class},
+		{groupGateway, "Gateway", w.Namespace, w.Name},
+		{Namespace: ns},
+	}
+	if w.Class != "istio-waypoint" {
+		// The class that Istio's documentation names means the waypoints of the mesh.
+		keys = append(keys, Key{groupGateway, "GatewayClass", "", "istio-waypoint"})
+	}
+	if svc != nil {
+		keys = append(keys, svc.Key)
+	}
+	seen := map[*policy]bool{}
+	for _, k := range keys {
+		for _, p := range r.attached[k] {
+			if !seen[p] {
+				seen[p] = true
+				ps = append(ps, p)
+			}
+		}
+		for _, o := range r.jwt[k] {
+			dup := false
+			for _, x := range jwts {
+				dup = dup || x == o
+			}
+			if !dup {
+				jwts = append(jwts, o)
+			}
+		}
+	}
+	return ps, jwts
+}
+
+// guard puts the policies into a destination.
+func (r *build) guard(d *config.Destination, svc *Object, ns string) {
+	ps, jwts := r.policiesOf(svc, ns)
+	var custom, audit, deny, allow []authz.Policy
+	var spec CustomSpec
+	for _, p := range ps {
+		switch {
+		case p.Invalid != "":
+			deny = append(deny, p.Policy)
+		case p.Action == authz.Custom:
+			custom = append(custom, p.Policy)
+			if !contains(spec.Providers, p.Provider) {
+				spec.Providers = append(spec.Providers, p.Provider)
+			}
+		case p.Action == authz.Audit:
+			audit = append(audit, p.Policy)
+		case p.Action == authz.Deny:
+			deny = append(deny, p.Policy)
+		default:
+			allow = append(allow, p.Policy)
+		}
+		if d.Protocol == config.ProtocolTCP && p.Invalid == "" && p.obj != nil {
+			r.warnTCP(p.obj, d)
+		}
+	}
+	rest := append(append(audit, deny...), allow...)
+	if len(custom) > 0 {
+		d.Stages = append(d.Stages, config.Stage{Kind: config.StageCustom, Policies: custom, Spec: &spec})
+	}
+	if len(jwts) > 0 {
+		j := &JWTSpec{}
+		for _, o := range jwts {
+			j.Rules = append(j.Rules, o.Body.(*RequestAuthentication).JWTRules...)
+		}
+		if len(j.Rules) > 0 {
+			d.Stages = append(d.Stages, config.Stage{Kind: config.StageJWT, Spec: j})
+			d.HTTPOnly = true
+		}
+	}
+	if len(rest) > 0 {
+		d.Stages = append(d.Stages, config.Stage{Kind: config.StageAuthz, Policies: rest})
+	}
+	switch d.Protocol {
+	case config.ProtocolTCP, config.ProtocolTLS, config.ProtocolAuto:
+		d.Conn = append(append([]authz.Policy(nil), custom...), rest...)
+	}
+}
+
+// warnTCP tells of HTTP fields in a policy of a TCP port.
+func (r *build) warnTCP(o *Object, d *config.Destination) {
+	spec, ok := o.Body.(*AuthorizationPolicy)
+	if !ok {
+		return
+	}
+	for i := range spec.Rules {
+		http := false
+		for _, t := range spec.Rules[i].To {
+			op := t.Operation
+			http = http || len(op.Hosts)+len(op.NotHosts)+len(op.Methods)+len(op.NotMethods)+len(op.Paths)+len(op.NotPaths) > 0
+		}
+		for _, w := range spec.Rules[i].When {
+			http = http || strings.HasPrefix(w.Key, "request.")
+		}
+		for _, f := range spec.Rules[i].From {
+			http = http || len(f.Source.RequestPrincipals)+len(f.Source.NotRequestPrincipals) > 0
+		}
+		if !http {
+			continue
+		}
+		effect := "the rule never matches there"
+		if spec.Action != "ALLOW" {
+			effect = "they are left out there and the rule matches more"
+		}
+		r.problem(config.Warning, o, at("spec.rules", i), "HTTPOnTCP", "has HTTP conditions, which the TCP port %s cannot have: %s", d.Key, effect)
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,223 @@
+package kube
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/routing"
+)
+
+// Print writes what a model serves, for people: stable, without the parts that
+// have their default value.
+func Print(w io.Writer, m *config.Model) {
+	fmt.Fprintf(w, "waypoint %s/%s class %s\n", m.Mesh.Waypoint.Namespace, m.Mesh.Waypoint.Name, m.Mesh.Waypoint.Class)
+	for _, d := range m.Destinations {
+		printDestination(w, d)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Backends)) {
+		printBackend(w, m.Backends[k])
+	}
+	for _, x := range m.Workloads {
+		fmt.Fprintf(w, "workload %s %v %s/%s", x.UID, x.Addrs, x.Namespace, x.ServiceAccount)
+		if x.Tunnel {
+			fmt.Fprint(w, " hbone")
+		}
+		if !x.Healthy {
+			fmt.Fprint(w, " unhealthy")
+		}
+		fmt.Fprintf(w, " %s %s@%s\n", x.WorkloadType, x.CanonicalName, x.CanonicalRevision)
+	}
+	for _, p := range m.Problems {
+		fmt.Fprintln(w, ProblemLine(p))
+	}
+}
+
+var severities = [...]string{config.Info: "info", config.Warning: "warning", config.Error: "error"}
+
+// ProblemLine writes a problem in one line.
+func ProblemLine(p config.Problem) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: ", severities[p.Severity])
+	if p.Source != "" {
+		fmt.Fprintf(&b, "%s: ", p.Source)
+	}
+	if p.Kind != "" && p.Kind != "File" {
+		fmt.Fprintf(&b, "%s: ", Key{Kind: p.Kind, Namespace: p.Namespace, Name: p.Name})
+	}
+	if p.Field != "" {
+		fmt.Fprintf(&b, "%s: ", p.Field)
+	}
+	fmt.Fprintf(&b, "%s [%s]", p.Message, p.Reason)
+	return b.String()
+}
+
+var protocols = [...]string{"auto", "http", "http2", "grpc", "grpc-web", "tcp", "tls"}
+
+func printDestination(w io.Writer, d *config.Destination) {
+	fmt.Fprintf(w, "destination %s %v %s", d.Key, d.Addrs, protocols[d.Protocol])
+	if d.HTTPOnly {
+		fmt.Fprint(w, " http-only")
+	}
+	if d.Backend != "" {
+		fmt.Fprintf(w, " -> %s", d.Backend)
+	}
+	fmt.Fprintln(w)
+	stages := [...]string{"custom", "jwt", "authz", "fault", "cors", "rate limit", "headers"}
+	actions := [...]string{"ALLOW", "DENY", "AUDIT", "CUSTOM"}
+	for _, s := range d.Stages {
+		fmt.Fprintf(w, "  stage %s", stages[s.Kind])
+		for _, p := range s.Policies {
+			fmt.Fprintf(w, " %s:%s/%s(%d)", actions[p.Action], p.Namespace, p.Name, len(p.Rules))
+			if p.Invalid != "" {
+				fmt.Fprintf(w, "!%s", p.Invalid)
+			}
+			if p.DryRun {
+				fmt.Fprint(w, "?")
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	if len(d.Conn) > 0 {
+		fmt.Fprintf(w, "  connections:")
+		for _, p := range d.Conn {
+			fmt.Fprintf(w, " %s:%s/%s", actions[p.Action], p.Namespace, p.Name)
+		}
+		fmt.Fprintln(w)
+	}
+	printRules(w, d, "  ", d.Routes)
+	for _, ns := range slices.Sorted(maps.Keys(d.Consumers)) {
+		fmt.Fprintf(w, "  for clients of %s\n", ns)
+		printRules(w, d, "    ", d.Consumers[ns])
+	}
+	for _, t := range d.TCPRoutes {
+		fmt.Fprintf(w, "  tcp %s sni %v", t.Route, t.SNI)
+		printBackends(w, d, t.Backends)
+		fmt.Fprintln(w)
+	}
+}
+
+func printRules(w io.Writer, d *config.Destination, indent string, rules []routing.Rule) {
+	for i := range rules {
+		r := &rules[i]
+		name := r.Name
+		if name == "" {
+			name = fmt.Sprint(r.Index)
+		}
+		fmt.Fprintf(w, "%s%s %s rule %s", indent, r.Kind, r.Route, name)
+		if r.Broken != "" {
+			fmt.Fprintf(w, " BROKEN %s", r.Broken)
+		}
+		if r.Redirect != nil {
+			fmt.Fprintf(w, " redirect %d %s %s", r.Redirect.Status, r.Redirect.Scheme, r.Redirect.Host)
+		}
+		if r.Timeout > 0 {
+			fmt.Fprintf(w, " timeout %v", r.Timeout)
+		}
+		if r.TryTimeout > 0 {
+			fmt.Fprintf(w, " try %v", r.TryTimeout)
+		}
+		if r.Retry >= 0 {
+			x := d.Retries[r.Retry]
+			fmt.Fprintf(w, " retry %dx%v %v", x.Attempts, x.Backoff, x.Codes)
+		}
+		printBackends(w, d, r.Backends)
+		fmt.Fprintln(w)
+		for _, m := range r.Matches {
+			fmt.Fprintf(w, "%s  match %s", indent, [...]string{"any", "exact ", "prefix ", "raw prefix ", "regex ", "template "}[m.Path.Kind]+m.Path.Value)
+			if m.Method != "" {
+				fmt.Fprintf(w, " method %s", m.Method)
+			}
+			for _, h := range m.Headers {
+				fmt.Fprintf(w, " header %s%s%s", h.Name, operator(h), h.Value)
+			}
+			for _, h := range m.Query {
+				fmt.Fprintf(w, " query %s%s%s", h.Name, operator(h), h.Value)
+			}
+			fmt.Fprintln(w)
+		}
+		printFilters(w, d, indent+"  ", &r.Filters)
+	}
+}
+
+func operator(v routing.ValueMatch) string {
+	if v.Kind == routing.ValueRegex {
+		return "~"
+	}
+	return "="
+}
+
+func printFilters(w io.Writer, d *config.Destination, indent string, f *routing.Filters) {
+	for _, o := range []struct {
+		name string
+		ops  *routing.HeaderOps
+	}{{"request", f.Request}, {"response", f.Response}} {
+		if o.ops != nil {
+			fmt.Fprintf(w, "%s%s headers set %v add %v remove %v\n", indent, o.name, o.ops.Set, o.ops.Add, o.ops.Remove)
+		}
+	}
+	if x := f.Rewrite; x != nil {
+		fmt.Fprintf(w, "%srewrite host %q full %q prefix %q\n", indent, x.Host, nameOf(x.FullPath), nameOf(x.PrefixReplace))
+	}
+	for _, m := range f.Mirrors {
+		to := m.Invalid
+		if m.Ref >= 0 {
+			to = d.Refs[m.Ref]
+		}
+		fmt.Fprintf(w, "%smirror %d/%d -> %s\n", indent, m.Numerator, m.Denominator, to)
+	}
+	if c := f.CORS; c != nil {
+		fmt.Fprintf(w, "%scors %d origins %v %v credentials %v max age %v\n", indent, len(c.AllowOrigins), c.AllowMethods, c.AllowHeaders, c.AllowCredentials, c.MaxAge)
+	}
+}
+
+func printBackends(w io.Writer, d *config.Destination, bs []routing.Backend) {
+	for _, b := range bs {
+		to := b.Invalid
+		if b.Ref >= 0 {
+			to = d.Refs[b.Ref]
+		} else {
+			to = fmt.Sprintf("%d(%s)", b.Status, to)
+		}
+		fmt.Fprintf(w, " -> %s*%d", to, b.Weight)
+	}
+}
+
+func printBackend(w io.Writer, b *config.Backend) {
+	fmt.Fprintf(w, "backend %s %s", b.Key, protocols[b.Protocol])
+	if b.Missing != "" {
+		fmt.Fprintf(w, " MISSING %s", b.Missing)
+	}
+	if b.Balance.Kind != 0 {
+		fmt.Fprintf(w, " balance %d", b.Balance.Kind)
+	}
+	if s := b.Settings; s.MaxConnections+s.MaxPending+s.MaxRequests+s.MaxRetries+s.MaxRequestsPerConn > 0 {
+		fmt.Fprintf(w, " limits %d/%d/%d/%d/%d", s.MaxConnections, s.MaxPending, s.MaxRequests, s.MaxRetries, s.MaxRequestsPerConn)
+	}
+	if o := b.Settings.Outlier; o != nil {
+		fmt.Fprintf(w, " outlier %d/%d %v %v %d%%", o.Consecutive5xx, o.ConsecutiveGateway, o.Interval, o.BaseEjection, o.MaxEjectionPercent)
+	}
+	if x := b.Settings.RetryBudget; x != nil {
+		fmt.Fprintf(w, " budget %v%%/%d", x.Percent, x.MinConcurrent)
+	}
+	fmt.Fprintln(w)
+	for _, e := range b.Endpoints {
+		fmt.Fprintf(w, "  %s", e.Key)
+		if e.Tunnel.IsValid() {
+			fmt.Fprintf(w, " hbone %s", e.Identity)
+		}
+		if e.Authority != "" {
+			fmt.Fprintf(w, " authority %s", e.Authority)
+		}
+		if e.Weight > 0 {
+			fmt.Fprintf(w, " weight %d", e.Weight)
+		}
+		if e.Priority > 0 {
+			fmt.Fprintf(w, " priority %d", e.Priority)
+		}
+		fmt.Fprintf(w, " %s/%s %s\n", e.Locality.Region, e.Locality.Zone, [...]string{"healthy", "unhealthy", "draining"}[e.Health])
+	}
+}

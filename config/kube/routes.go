@@ -1,0 +1,209 @@
+package kube
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/routing"
+)
+
+// route is one route object with its status while it is built.
+type route struct {
+	obj     *Object
+	parents []ParentRef
+	broken  func(rule int) string // why a rule is broken by an error of the object; nil: none is
+	status  RouteStatus
+	refs    []condition // what was found wrong with backends, by rule
+}
+
+// kindRank orders route kinds: the best kind on a service port wins (GEP-1294).
+var kindRank = map[string]int{"GRPCRoute": 4, "HTTPRoute": 3, "TLSRoute": 2, "TCPRoute": 1}
+
+// collectRoutes reads all routes. One that cannot be applied and never could still
+// takes its place, its broken rules answering 500: its service must not fall back
+// to a looser rule.
+func (r *build) collectRoutes() {
+	add := func(o *Object) *route {
+		x := &route{obj: o}
+		switch b := o.Body.(type) {
+		case *HTTPRoute:
+			x.parents = b.ParentRefs
+		case *GRPCRoute:
+			x.parents = b.ParentRefs
+		case *TLSRoute:
+			x.parents = b.ParentRefs
+		case *TCPRoute:
+			x.parents = b.ParentRefs
+		}
+		x.status = RouteStatus{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Generation: o.Meta.Generation}
+		for i := range x.parents {
+			x.status.Parents = append(x.status.Parents, r.parentStatus(x, &x.parents[i]))
+		}
+		r.routes = append(r.routes, x)
+		return x
+	}
+	for kind := range kindRank {
+		for _, o := range r.objs.All(groupGateway, kind) {
+			add(o)
+		}
+	}
+	for _, e := range r.objs.bad() {
+		if isRoute(e.current.Kind) && e.good == nil && e.current.Body != nil {
+			add(e.current).broken = brokenRules(e.current.Err)
+		}
+	}
+	slices.SortFunc(r.routes, func(a, b *route) int {
+		return cmp.Or(cmp.Compare(a.obj.created, b.obj.created), compareKeys(a.obj.Key, b.obj.Key))
+	})
+	for _, x := range r.routes {
+		for i := range x.parents {
+			ns := x.obj.Namespace
+			if p := x.parents[i].Namespace; p != nil {
+				ns = *p
+			}
+			if k := parentKey(&x.parents[i], ns); !slices.Contains(r.routesOf[k], x) {
+				r.routesOf[k] = append(r.routesOf[k], x)
+			}
+		}
+	}
+}
+
+// brokenRules tells which rules an object's error concerns: those it names, or all.
+func brokenRules(err error) func(int) string {
+	by := map[int]string{}
+	all := ""
+	fields, ok := err.(Fields)
+	if !ok {
+		all = err.Error()
+	}
+	for _, f := range fields {
+		var i int
+		rest, found := cutPrefix(f.Path, "spec.rules[")
+		end := 0
+		for found && end < len(rest) && rest[end] >= '0' && rest[end] <= '9' {
+			end++
+		}
+		if n, err := strconv.Atoi(rest[:end]); found && err == nil {
+			i = n
+			if by[i] == "" {
+				by[i] = f.Error()
+			}
+		} else if all == "" {
+			all = f.Error()
+		}
+	}
+	return func(i int) string {
+		if by[i] != "" {
+			return by[i]
+		}
+		return all
+	}
+}
+
+func cutPrefix(s, p string) (string, bool) {
+	if len(s) >= len(p) && s[:len(p)] == p {
+		return s[len(p):], true
+	}
+	return "", false
+}
+
+// attaches reports whether a parent reference means that service port.
+func (x *route) attaches(p *ParentRef, s *service, port uint16) bool {
+	ns := x.obj.Namespace
+	if p.Namespace != nil {
+		ns = *p.Namespace
+	}
+	return parentKey(p, ns) == s.obj.Key && (p.Port == nil || *p.Port == int32(port))
+}
+
+func parentKey(p *ParentRef, ns string) Key {
+	g := *p.Group
+	if g == "core" {
+		g = ""
+	}
+	return Key{g, *p.Kind, ns, p.Name}
+}
+
+// route attaches all routes of a service port to its destination.
+func (r *build) route(d *config.Destination, s *service, p *port) {
+	byNS := map[string][]*route{} // by client namespace; "" for producer routes
+	for _, x := range r.routesOf[s.obj.Key] {
+		for i := range x.parents {
+			if !x.attaches(&x.parents[i], s, p.number) {
+				continue
+			}
+			ns := ""
+			if x.obj.Namespace != s.obj.Namespace {
+				ns = x.obj.Namespace
+			}
+			if !slices.Contains(byNS[ns], x) {
+				byNS[ns] = append(byNS[ns], x)
+			}
+		}
+	}
+	if len(byNS) == 0 {
+		return
+	}
+	t := &translator{build: r, d: d, index: map[string]int{}}
+	names := make([]string, 0, len(byNS))
+	for ns := range byNS {
+		names = append(names, ns)
+	}
+	slices.Sort(names)
+	for _, ns := range names {
+		kind, winners := r.pickKind(byNS[ns], d)
+		if kind == "TLSRoute" || kind == "TCPRoute" {
+			if ns != "" {
+				for _, x := range winners {
+					r.problem(config.Warning, x.obj, "spec.parentRefs", "NotApplied", "a %s for clients of its own namespace is not applied yet", kind)
+				}
+				continue
+			}
+			for _, x := range winners {
+				t.l4(x)
+			}
+			d.RouteKind = kind
+			continue
+		}
+		if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
+			for _, x := range winners {
+				x.reject(s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is not an HTTP port")
+				r.problem(config.Error, x.obj, "spec.parentRefs", "UnsupportedProtocol", "%s cannot act on %s, which is no HTTP port", kind, d.Key)
+			}
+			continue
+		}
+		var rules []routing.Rule
+		for _, x := range winners {
+			rules = append(rules, t.rules(x)...)
+		}
+		if ns == "" {
+			d.Routes, d.RouteKind = rules, kind
+		} else {
+			if d.Consumers == nil {
+				d.Consumers = map[string][]routing.Rule{}
+			}
+			d.Consumers[ns] = rules
+		}
+		d.HTTPOnly = true
+	}
+}
+
+// pickKind keeps the routes of the best kind and rejects the others.
+func (r *build) pickKind(xs []*route, d *config.Destination) (kind string, winners []*route) {
+	for _, x := range xs {
+		if kindRank[x.obj.Kind] > kindRank[kind] {
+			kind = x.obj.Kind
+		}
+	}
+	for _, x := range xs {
+		if x.obj.Kind == kind {
+			winners = append(winners, x)
+			continue
+		}
+		x.conflict(d, kind)
+		r.problem(config.Error, x.obj, "spec.parentRefs", "Conflicted", "%s has a %s, which takes precedence over a %s (GEP-1294); this route is not used there", d.Key, kind, x.obj.Kind)
+	}
+	return kind, winners
+}

@@ -1,0 +1,53 @@
+package kube
+
+import (
+	"net/netip"
+	"strconv"
+
+	"waypoint.dev/waypoint/config"
+)
+
+// serve adds the destinations of a service.
+func (r *build) serve(s *service) {
+	if s.kube != nil && (s.kube.Spec.Type == "ExternalName") {
+		r.problem(config.Warning, s.obj, "spec.type", "NoAddress", "an ExternalName Service has no address; a waypoint cannot serve it")
+		return
+	}
+	if len(s.vips) == 0 {
+		r.problem(config.Info, s.obj, "", "NoAddress", "has no service address; clients reach its pods past a waypoint for services")
+	}
+	for i := range s.ports {
+		p := &s.ports[i]
+		d := &config.Destination{
+			Key:      s.host + ":" + strconv.Itoa(int(p.number)),
+			Addrs:    s.vips,
+			Port:     p.number,
+			Hosts:    []string{s.host},
+			Protocol: p.proto,
+			Service:  describe(s, p),
+			Backend:  r.backend(s, p),
+		}
+		r.guard(d, s.obj, s.obj.Namespace)
+		r.route(d, s, p)
+		r.model.Destinations = append(r.model.Destinations, d)
+	}
+}
+
+// serveWorkloads adds the destinations of workloads that chose this waypoint.
+func (r *build) serveWorkloads() {
+	if !r.covers(r.gw, "workload") {
+		return
+	}
+	for _, w := range r.list {
+		if len(w.Addrs) == 0 || !sameObject(r.waypointOf(w.obj, "workload"), r.gw) {
+			continue
+		}
+		d := &config.Destination{Key: "workload/" + w.UID, Workload: true,
+			Service: config.Service{Namespace: w.Namespace}}
+		for _, a := range w.Addrs {
+			d.Addrs = append(d.Addrs, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
+		}
+		r.guard(d, nil, w.Namespace)
+		r.model.Destinations = append(r.model.Destinations, d)
+	}
+}

@@ -1,0 +1,280 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/routing"
+)
+
+// translator turns the routes of one destination into rules.
+type translator struct {
+	*build
+	d     *config.Destination
+	index map[string]int // of a backend key in d.Refs
+}
+
+func (t *translator) ref(key string) int {
+	i, ok := t.index[key]
+	if !ok {
+		i = len(t.d.Refs)
+		t.d.Refs = append(t.d.Refs, key)
+		t.index[key] = i
+	}
+	return i
+}
+
+// rules translates an HTTPRoute or GRPCRoute.
+func (t *translator) rules(x *route) []routing.Rule {
+	var out []routing.Rule
+	switch b := x.obj.Body.(type) {
+	case *HTTPRoute:
+		for i := range b.Rules {
+			h := &b.Rules[i]
+			rule := t.rule(x, i, h.Name)
+			for j := range h.Matches {
+				rule.Matches = append(rule.Matches, httpMatch(&h.Matches[j]))
+			}
+			t.filters(x, &rule, &rule.Filters, h.Filters)
+			rule.Backends = t.backends(x, i, h.BackendRefs, rule.Redirect != nil)
+			t.timing(&rule, h)
+			t.session(x, &rule, h.SessionPersistence)
+			out = append(out, t.finish(x, rule))
+		}
+	case *GRPCRoute:
+		for i := range b.Rules {
+			g := &b.Rules[i]
+			rule := t.rule(x, i, g.Name)
+			for j := range g.Matches {
+				rule.Matches = append(rule.Matches, grpcMatch(&g.Matches[j]))
+			}
+			t.filters(x, &rule, &rule.Filters, g.Filters)
+			rule.Backends = t.backends(x, i, g.BackendRefs, false)
+			t.session(x, &rule, g.SessionPersistence)
+			out = append(out, t.finish(x, rule))
+		}
+	}
+	return out
+}
+
+func (t *translator) rule(x *route, i int, name *string) routing.Rule {
+	r := routing.Rule{
+		Route: x.obj.Namespace + "/" + x.obj.Name, Kind: x.obj.Kind, Index: i, Created: x.obj.created,
+		Retry: -1, Fault: -1, Session: -1, Hash: -1,
+	}
+	if name != nil {
+		r.Name = *name
+	}
+	if x.broken != nil {
+		r.Broken = x.broken(i)
+	}
+	return r
+}
+
+// finish leaves nothing but the matches in a broken rule.
+func (t *translator) finish(x *route, r routing.Rule) routing.Rule {
+	if r.Broken != "" {
+		r.Filters, r.Backends, r.Redirect, r.Direct = routing.Filters{}, nil, nil, nil
+		x.brokenRule(r.Index, r.Broken)
+	}
+	return r
+}
+
+func httpMatch(m *HTTPMatch) routing.Match {
+	out := routing.Match{Headers: values(m.Headers, true), Query: values(m.QueryParams, false)}
+	if m.Method != nil {
+		out.Method = *m.Method
+	}
+	out.Path.Value = *m.Path.Value
+	switch *m.Path.Type {
+	case "Exact":
+		out.Path.Kind = routing.PathExact
+	case "RegularExpression":
+		out.Path.Kind = routing.PathRegex
+	case "PathPrefix":
+		out.Path.Kind = routing.PathPrefix
+	}
+	return out
+}
+
+func grpcMatch(m *GRPCMatch) routing.Match {
+	out := routing.Match{Headers: values(m.Headers, true)}
+	if x := m.Method; x != nil {
+		out.Path = routing.GRPCPath(nameOf(x.Service), nameOf(x.Method), *x.Type == "RegularExpression")
+	}
+	return out
+}
+
+func values(vs []ValueMatch, header bool) []routing.ValueMatch {
+	var out []routing.ValueMatch
+	for _, v := range vs {
+		m := routing.ValueMatch{Name: v.Name, Value: v.Value}
+		if header {
+			m.Name = strings.ToLower(v.Name)
+		}
+		if *v.Type == "RegularExpression" {
+			m.Kind = routing.ValueRegex
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// backends translates the weighted backends of a rule. Without any that has a
+// weight, every request is answered 500.
+func (t *translator) backends(x *route, rule int, bs []BackendRef, redirect bool) []routing.Backend {
+	if redirect {
+		return nil
+	}
+	var out []routing.Backend
+	for i := range bs {
+		b := &bs[i]
+		o := t.target(x, &b.BackendObject, fmt.Sprintf("spec.rules[%d].backendRefs[%d]", rule, i))
+		o.Weight = uint32(max(0, *b.Weight))
+		var holder routing.Rule
+		t.filters(x, &holder, &o.Filters, b.Filters)
+		if holder.Broken == "" && (holder.Redirect != nil || o.Filters.Rewrite != nil || o.Filters.CORS != nil || len(o.Filters.Mirrors) > 0) {
+			holder.Broken = "a backend has only header filters"
+		}
+		if holder.Broken != "" && o.Invalid == "" {
+			o.Ref, o.Invalid, o.Status = -1, holder.Broken, 500
+			x.addRef("UnsupportedValue", fmt.Sprintf("spec.rules[%d].backendRefs[%d].filters: %s", rule, i, holder.Broken))
+		}
+		if o.Invalid != "" {
+			o.Filters = routing.Filters{}
+		}
+		out = append(out, o)
+	}
+	if len(out) == 0 {
+		out = []routing.Backend{{Ref: -1, Weight: 1, Invalid: "the rule has no backendRefs", Status: 500}}
+	}
+	return out
+}
+
+// target resolves a backend reference. The result has Invalid set when it cannot.
+func (t *translator) target(x *route, b *BackendObject, path string) routing.Backend {
+	invalid := func(reason, format string, args ...any) routing.Backend {
+		msg := fmt.Sprintf(format, args...)
+		x.addRef(reason, path+": "+msg)
+		t.problem(config.Error, x.obj, path, reason, "%s; its share answers 500", msg)
+		return routing.Backend{Ref: -1, Invalid: msg, Status: 500} // Gateway API: an invalid backend keeps its share as 500
+	}
+	ns := x.obj.Namespace
+	if b.Namespace != nil {
+		ns = *b.Namespace
+	}
+	var s *service
+	switch g := *b.Group; {
+	case (g == "" || g == "core") && *b.Kind == "Service":
+		s = t.byName[Key{"", "Service", ns, b.Name}]
+	case g == groupNet && *b.Kind == "ServiceEntry":
+		s = t.byName[Key{groupNet, "ServiceEntry", ns, b.Name}]
+	case g == groupNet && *b.Kind == "Hostname":
+		if b.Namespace != nil {
+			return invalid("RefNotPermitted", "a Hostname has no namespace")
+		}
+		s = t.findHost(b.Name, x.obj.Namespace)
+	default:
+		return invalid("InvalidKind", "%s/%s cannot be a backend", g, *b.Kind)
+	}
+	if s == nil {
+		return invalid("BackendNotFound", "%s %s/%s does not exist", *b.Kind, ns, b.Name)
+	}
+	if s.kube != nil && s.kube.Spec.Type == "ExternalName" {
+		return invalid("InvalidKind", "Service %s/%s is an ExternalName", ns, b.Name)
+	}
+	if b.Port == nil {
+		if len(s.ports) != 1 {
+			return invalid("BackendNotFound", "port is required")
+		}
+		return routing.Backend{Ref: t.ref(t.backend(s, &s.ports[0]))}
+	}
+	p := s.port(*b.Port)
+	if p == nil {
+		return invalid("BackendNotFound", "%s %s/%s has no TCP port %d", *b.Kind, ns, b.Name, *b.Port)
+	}
+	return routing.Backend{Ref: t.ref(t.backend(s, p))}
+}
+
+// timing applies timeouts and retry. A backendRequest timeout is that of a try
+// where there are retries, else, as in Istio, that of the exchange.
+func (t *translator) timing(rule *routing.Rule, h *HTTPRule) {
+	if x := h.Timeouts; x != nil {
+		rule.Timeout = gatewayDuration(x.Request)
+		if d := gatewayDuration(x.BackendRequest); x.BackendRequest != nil {
+			if h.Retry != nil {
+				rule.TryTimeout = d
+			} else {
+				rule.Timeout = d
+			}
+		}
+	}
+	r := h.Retry
+	if r == nil {
+		return
+	}
+	p := &resilience.Retry{
+		Attempts: 2, // Istio's default
+		On:       resilience.OnConnectFailure | resilience.OnRefusedStream | resilience.OnUnavailable | resilience.OnCancelled,
+		Backoff:  gatewayDuration(r.Backoff), TryTimeout: rule.TryTimeout, AvoidPrevious: true,
+	}
+	if r.Attempts != nil {
+		p.Attempts = int(*r.Attempts)
+	}
+	for _, c := range r.Codes {
+		p.Codes = append(p.Codes, int(c))
+		p.On |= resilience.OnStatusCodes
+	}
+	rule.Retry = len(t.d.Retries)
+	t.d.Retries = append(t.d.Retries, p)
+}
+
+func gatewayDuration(s *string) time.Duration {
+	if s == nil {
+		return 0
+	}
+	d, _ := time.ParseDuration(*s) // checked when it was decoded
+	return d
+}
+
+func (t *translator) session(x *route, rule *routing.Rule, s *SessionPersistence) {
+	if s != nil {
+		t.problem(config.Warning, x.obj, fmt.Sprintf("spec.rules[%d].sessionPersistence", rule.Index), "NotApplied", "sessionPersistence is not applied yet")
+	}
+}
+
+// l4 translates a TCPRoute or TLSRoute: its first rule, as the API has one.
+func (t *translator) l4(x *route) {
+	var rules []L4Rule
+	var sni []string
+	switch b := x.obj.Body.(type) {
+	case *TCPRoute:
+		rules = b.Rules
+	case *TLSRoute:
+		rules, sni = b.Rules, b.Hostnames
+	}
+	for i := range rules {
+		tr := config.TCPRoute{Route: x.obj.Namespace + "/" + x.obj.Name, SNI: sni}
+		why := ""
+		if x.broken != nil {
+			why = x.broken(i)
+		}
+		for j := range rules[i].BackendRefs {
+			b := &rules[i].BackendRefs[j]
+			o := t.target(x, &b.BackendObject, fmt.Sprintf("spec.rules[%d].backendRefs[%d]", i, j))
+			o.Weight = uint32(max(0, *b.Weight))
+			tr.Backends = append(tr.Backends, o)
+		}
+		if why != "" || len(tr.Backends) == 0 {
+			if why == "" {
+				why = "the rule has no backendRefs"
+			}
+			x.brokenRule(i, why)
+			tr.Backends = []routing.Backend{{Ref: -1, Weight: 1, Invalid: why, Status: 500}}
+		}
+		t.d.TCPRoutes = append(t.d.TCPRoutes, tr)
+	}
+}
