@@ -97,11 +97,9 @@ func (s *Stream) WriteData(p []byte, f Flags) (n int, err error) {
 	for n < len(p) {
 		switch {
 		case s.sendWin <= 0:
-			turn = false
-			err = s.waitSend(false)
+			turn, err = s.waitSend(false)
 		case c.sendWin <= 0, len(c.wbuf) >= maxBuffered, c.waiters.head != nil && !turn:
-			err = s.waitSend(true)
-			turn = true
+			turn, err = s.waitSend(true)
 		default:
 			k := int(min(int64(len(p)-n), int64(c.peerMaxFrame), maxDataFrame, s.sendWin, c.sendWin))
 			n += k
@@ -133,12 +131,12 @@ func (s *Stream) WriteData(p []byte, f Flags) (n int, err error) {
 }
 
 // waitSend waits until s may try again to send: for its own window, or in the
-// queue for the connection's. c.mu is held.
-func (s *Stream) waitSend(forConn bool) error {
+// queue for the connection's, which gives it a turn. c.mu is held.
+func (s *Stream) waitSend(forConn bool) (turn bool, err error) {
 	c := s.c
 	if !c.flushing && len(c.wbuf) > 0 {
 		c.flush() // what we wait for may depend on what we said
-		return s.sendErr()
+		return false, s.sendErr()
 	}
 	if forConn {
 		c.waiters.push(s)
@@ -149,7 +147,8 @@ func (s *Stream) waitSend(forConn bool) error {
 			s.wcond.Wait()
 			s.wd.waiting--
 		}
-		c.waiters.remove(s)
 	}
-	return s.sendErr()
+	turn = forConn && !s.queued
+	c.waiters.remove(s)
+	return turn, s.sendErr()
 }
