@@ -70,11 +70,11 @@ type Requirement struct {
 // a token must be valid for one of them, and may be missing from all.
 func OptionalAny(providers ...string) *Requirement {
 	missing := &Requirement{Kind: AllowMissing}
-	any := &Requirement{Kind: RequireAny}
+	either := &Requirement{Kind: RequireAny}
 	all := &Requirement{Kind: RequireAll}
 	for _, p := range providers {
 		r := &Requirement{Kind: RequireProvider, Provider: p}
-		any.Of = append(any.Of, r)
+		either.Of = append(either.Of, r)
 		all.Of = append(all.Of, &Requirement{Kind: RequireAny, Of: []*Requirement{r, missing}})
 	}
 	switch len(providers) {
@@ -83,8 +83,8 @@ func OptionalAny(providers ...string) *Requirement {
 	case 1:
 		return all.Of[0]
 	}
-	any.Of = append(any.Of, all)
-	return any
+	either.Of = append(either.Of, all)
+	return either
 }
 
 const (

@@ -1,0 +1,601 @@
+package jwt
+
+import (
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"waypoint.dev/waypoint/internal/attrs"
+)
+
+func basic() Provider {
+	return Provider{Name: "p", Issuer: "issuer", JWKS: jwks(
+		jwkOf(rsaKey, "r"), jwkOf(ecKey, "e"), jwkOf(ec384Key, "e384"), jwkOf(ec521Key, "e521"), jwkOf(edKey, "ed"), jwkOf(hmacKey, "h"))}
+}
+
+func build(t testing.TB, req *Requirement, ps ...Provider) *Authenticator {
+	t.Helper()
+	if req == nil {
+		var names []string
+		for _, p := range ps {
+			names = append(names, p.Name)
+		}
+		req = OptionalAny(names...)
+	}
+	a, err := New(&Config{Providers: ps, Require: req}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return a
+}
+
+func request(lines ...string) *attrs.Request {
+	r := &attrs.Request{Method: "GET", Scheme: "http", Authority: "shop.example", Path: "/cart"}
+	for _, l := range lines {
+		n, v, _ := strings.Cut(l, ": ")
+		r.Headers = append(r.Headers, attrs.Field{Name: n, Value: v})
+	}
+	return r
+}
+
+func bearer(tok string) *attrs.Request { return request("authorization: Bearer " + tok) }
+
+func check(t testing.TB, a *Authenticator, r *attrs.Request) *Result {
+	t.Helper()
+	res := &Result{}
+	a.Check(t.Context(), r, res)
+	return res
+}
+
+// tampered replaces part i of a token.
+func tampered(tok string, i int, text string) string {
+	parts := strings.Split(tok, ".")
+	parts[i] = base64.RawURLEncoding.EncodeToString([]byte(text))
+	return strings.Join(parts, ".")
+}
+
+func TestVerification(t *testing.T) {
+	now := time.Now().Unix()
+	rs := sign("RS256", rsaKey, "r", good(nil))
+	rsaPublic := []byte(jwks(jwkOf(rsaKey, "r")))
+	tests := []struct {
+		name, token string
+		status      int
+		body        string
+	}{
+		{"RS256", rs, 0, ""},
+		{"RS384", sign("RS384", rsaKey, "r", good(nil)), 0, ""},
+		{"RS512", sign("RS512", rsaKey, "r", good(nil)), 0, ""},
+		{"PS256", sign("PS256", rsaKey, "r", good(nil)), 0, ""},
+		{"PS384", sign("PS384", rsaKey, "r", good(nil)), 0, ""},
+		{"PS512", sign("PS512", rsaKey, "r", good(nil)), 0, ""},
+		{"ES256", sign("ES256", ecKey, "e", good(nil)), 0, ""},
+		{"ES384", sign("ES384", ec384Key, "e384", good(nil)), 0, ""},
+		{"ES512", sign("ES512", ec521Key, "e521", good(nil)), 0, ""},
+		{"EdDSA", sign("EdDSA", edKey, "ed", good(nil)), 0, ""},
+		{"HS256 inline", sign("HS256", hmacKey, "h", good(nil)), 0, ""},
+		{"HS384 inline", sign("HS384", hmacKey, "h", good(nil)), 0, ""},
+		{"HS512 inline", sign("HS512", hmacKey, "h", good(nil)), 0, ""},
+		{"no kid", sign("RS256", rsaKey, "", good(nil)), 0, ""},
+		{"no exp", sign("RS256", rsaKey, "r", m{"iss": "issuer"}), 0, ""},
+		{"expired within skew", sign("RS256", rsaKey, "r", good(m{"exp": now - 50})), 0, ""},
+		{"not before within skew", sign("RS256", rsaKey, "r", good(m{"nbf": now + 50})), 0, ""},
+		{"fractional exp", sign("RS256", rsaKey, "r", good(m{"exp": float64(now) + 100.5})), 0, ""},
+
+		{"expired", sign("RS256", rsaKey, "r", good(m{"exp": now - 70})), 401, "Jwt is expired"},
+		{"not yet", sign("RS256", rsaKey, "r", good(m{"nbf": now + 70})), 401, "Jwt not yet valid"},
+		{"other issuer", sign("RS256", rsaKey, "r", good(m{"iss": "x"})), 401, "Jwt issuer is not configured"},
+		{"no issuer", sign("RS256", rsaKey, "r", m{"sub": "x"}), 401, "Jwt issuer is not configured"},
+		{"other key", sign("RS256", rsaOther, "r", good(nil)), 401, "Jwt verification fails"},
+		{"unknown kid", sign("RS256", rsaKey, "zz", good(nil)), 401, "Jwks doesn't have key to match kid or alg from Jwt"},
+		{"kid of another type", sign("RS256", rsaKey, "e", good(nil)), 401, "Jwks doesn't have key to match kid or alg from Jwt"},
+		{"HMAC with the public key", sign("HS256", rsaPublic, "r", good(nil)), 401, "Jwks doesn't have key to match kid or alg from Jwt"},
+		{"HMAC with another key", sign("HS256", rsaPublic, "h", good(nil)), 401, "Jwt verification fails"},
+		{"none", raw(`{"alg":"none"}`, `{"iss":"issuer"}`, ""), 401, "Jwt header [alg] is not supported"},
+		{"None", raw(`{"alg":"None"}`, `{"iss":"issuer"}`, "x"), 401, "Jwt header [alg] is not supported"},
+		{"no alg", raw(`{}`, `{"iss":"issuer"}`, "x"), 401, "Jwt header [alg] field is required and must be a string"},
+		{"kid number", raw(`{"alg":"RS256","kid":1}`, `{}`, "x"), 401, "Jwt header [kid] field is not a string"},
+		{"crit", raw(`{"alg":"RS256","crit":["b64"],"b64":false}`, `{}`, "x"), 401, "Jwt header [crit] is not supported"},
+		{"two parts", "a.b", 401, statusText[badFormat]},
+		{"four parts", rs + ".x", 401, statusText[badFormat]},
+		{"word", "token", 401, statusText[badFormat]},
+		{"nothing behind the prefix", "", 401, statusText[badFormat]},
+		{"header no base64", "a+." + strings.SplitN(rs, ".", 2)[1], 401, statusText[badFormat]},
+		{"header one character", "a." + strings.SplitN(rs, ".", 2)[1], 401, statusText[badHeaderBase64]},
+		{"header no JSON", tampered(rs, 0, "x"), 401, statusText[badHeaderJSON]},
+		{"header an array", tampered(rs, 0, "[]"), 401, statusText[badHeaderJSON]},
+		{"header two values", tampered(rs, 0, `{"alg":"RS256"} {}`), 401, statusText[badHeaderJSON]},
+		{"payload no JSON", tampered(rs, 1, "x"), 401, statusText[badPayloadJSON]},
+		{"payload null", tampered(rs, 1, "null"), 401, statusText[badPayloadJSON]},
+		{"payload changed", tampered(rs, 1, `{"iss":"issuer","sub":"eve"}`), 401, "Jwt verification fails"},
+		{"signature cut", rs[:strings.LastIndex(rs, ".")+5], 401, "Jwt verification fails"},
+		{"signature not base64", rs[:strings.LastIndex(rs, ".")+2], 401, statusText[badSignatureBase64]},
+		{"signature empty", rs[:strings.LastIndex(rs, ".")+1], 401, "Jwt verification fails"},
+		{"iss number", tampered(rs, 1, `{"iss":1}`), 401, statusText[badIss]},
+		{"sub list", tampered(rs, 1, `{"sub":[]}`), 401, statusText[badSub]},
+		{"exp string", tampered(rs, 1, `{"exp":"1"}`), 401, statusText[badExp]},
+		{"exp negative", tampered(rs, 1, `{"exp":-1}`), 401, statusText[badExp]},
+		{"exp huge", tampered(rs, 1, `{"exp":1e300}`), 401, statusText[badExp]},
+		{"nbf bool", tampered(rs, 1, `{"nbf":true}`), 401, statusText[badNbf]},
+		{"iat null", tampered(rs, 1, `{"iat":null}`), 401, statusText[badIat]},
+		{"aud number", tampered(rs, 1, `{"aud":1}`), 401, statusText[badAud]},
+		{"aud mixed list", tampered(rs, 1, `{"aud":["a",1]}`), 401, statusText[badAud]},
+	}
+	a := build(t, nil, basic())
+	for _, tt := range tests {
+		for _, try := range []string{"first", "cached"} {
+			res := check(t, a, bearer(tt.token))
+			if res.Status != tt.status || res.Body != tt.body {
+				t.Errorf("%s, %s: %d %q, want %d %q", tt.name, try, res.Status, res.Body, tt.status, tt.body)
+			}
+			if (res.Claims != nil) != (tt.status == 0) {
+				t.Errorf("%s: claims %v", tt.name, res.Claims)
+			}
+		}
+	}
+}
+
+func TestDenial(t *testing.T) {
+	p := basic()
+	p.Audiences = []string{"shop", "web"}
+	a := build(t, &Requirement{Kind: RequireProvider, Provider: "p"}, p)
+	r := request()
+	r.Path, r.HasQuery, r.Query = `/a"b`, true, strings.Repeat("q", 300)
+	res := check(t, a, r)
+	if res.Status != 401 || res.Body != "Jwt is missing" || res.Details != "jwt_authn_access_denied{Jwt_is_missing}" {
+		t.Errorf("%+v", res)
+	}
+	if c := res.Challenge(r); c != `Bearer realm="http://shop.example/a%22b?`+strings.Repeat("q", 251)+`"` {
+		t.Errorf("challenge %s", c)
+	}
+	for _, aud := range []any{nil, "other", []string{"x", "y"}} {
+		r = bearer(sign("RS256", rsaKey, "r", good(m{"aud": aud})))
+		if aud == nil {
+			r = bearer(sign("RS256", rsaKey, "r", good(nil)))
+		}
+		res = check(t, a, r)
+		if res.Status != 403 || res.Body != "Audiences in Jwt are not allowed" || res.Claims != nil {
+			t.Errorf("aud %v: %+v", aud, res)
+		}
+		if c := res.Challenge(r); c != `Bearer realm="http://shop.example/cart", error="invalid_token"` {
+			t.Errorf("challenge %s", c)
+		}
+	}
+	for _, aud := range []any{"web", []string{"x", "shop"}} {
+		if res = check(t, a, bearer(sign("RS256", rsaKey, "r", good(m{"aud": aud})))); res.Status != 0 {
+			t.Errorf("aud %v: %+v", aud, res)
+		}
+	}
+	// A token cached for one requirement does not pass another's audiences.
+	tok := sign("RS256", rsaKey, "r", good(m{"aud": "web"}))
+	if res = check(t, a, bearer(tok)); res.Status != 0 {
+		t.Fatal(res.Body)
+	}
+	n := &node{kind: RequireProvider, provider: a.providers[0], audiences: []string{"strict"}}
+	if st := a.eval(t.Context(), n, bearer(tok), &Result{}); st != badAudience {
+		t.Errorf("cached token passed other audiences: %v", statusText[st])
+	}
+}
+
+func TestLocations(t *testing.T) {
+	tok := sign("RS256", rsaKey, "r", good(nil))
+	bad := sign("RS256", rsaOther, "r", good(nil))
+	custom := basic()
+	custom.FromHeaders = []HeaderLocation{{"X-Jwt", "Token "}, {"x-raw", ""}}
+	custom.FromParams = []string{"token"}
+	custom.FromCookies = []string{"session"}
+	query := func(q string) *attrs.Request {
+		r := request()
+		r.Query, r.HasQuery = q, true
+		return r
+	}
+	tests := []struct {
+		name   string
+		p      Provider
+		r      *attrs.Request
+		status int
+		claims bool
+	}{
+		{"default header", basic(), bearer(tok), 0, true},
+		{"default header, other scheme", basic(), request("authorization: Basic " + tok), 0, false},
+		{"default header, lower case scheme", basic(), request("authorization: bearer " + tok), 0, false},
+		{"default header, text behind", basic(), request("authorization: Bearer  " + tok + ", x"), 0, true},
+		{"default header, second line", basic(), request("authorization: Basic x", "authorization: Bearer "+tok), 0, true},
+		{"default param", basic(), query("a=1&access_token=" + tok), 0, true},
+		{"default param encoded", basic(), query("access%5Ftoken=" + strings.ReplaceAll(tok, ".", "%2E")), 0, true},
+		{"default param bad", basic(), query("access_token=" + bad), 401, false},
+		{"header and param, both must hold", basic(), func() *attrs.Request {
+			r := query("access_token=" + bad)
+			r.Headers = bearer(tok).Headers
+			return r
+		}(), 401, false},
+		{"custom replaces defaults", custom, bearer(bad), 0, false},
+		{"custom header", custom, request("x-jwt: Token " + tok), 0, true},
+		{"custom header without prefix", custom, request("x-raw: " + tok), 0, true},
+		{"custom param", custom, query("token=" + tok), 0, true},
+		{"custom replaces param", custom, query("access_token=" + bad), 0, false},
+		{"cookie", custom, request("cookie: a=b; session=" + tok + "; c=d"), 0, true},
+		{"cookie quoted, second line", custom, request("cookie: a=b", `cookie: session="`+tok+`"`), 0, true},
+		{"cookie bad", custom, request("cookie: session=" + bad), 401, false},
+		{"cookie of similar name", custom, request("cookie: xsession=" + bad), 0, false},
+		{"too many", basic(), request(slices.Repeat([]string{"authorization: Bearer " + tok}, 9)...), 401, false},
+	}
+	for _, tt := range tests {
+		a := build(t, &Requirement{Kind: RequireAny, Of: []*Requirement{{Provider: "p"}, {Kind: AllowMissing}}}, tt.p)
+		res := check(t, a, tt.r)
+		if res.Status != tt.status || (res.Claims != nil) != tt.claims {
+			t.Errorf("%s: %d %q, claims %v", tt.name, res.Status, res.Body, res.Claims)
+		}
+	}
+}
+
+func TestEdits(t *testing.T) {
+	claims := good(m{"nested": m{"group": "g", "n": 12345678901234567}, "flag": true, "list": []string{"a"}, "evil": "a\r\nx: y", "f": 1.5})
+	tok := sign("RS256", rsaKey, "r", claims)
+	p := basic()
+	p.FromHeaders = []HeaderLocation{{"Authorization", "Bearer "}}
+	p.FromParams, p.FromCookies = []string{"token"}, []string{"session"}
+	p.PayloadHeader = "X-Payload"
+	p.ClaimHeaders = []ClaimHeader{
+		{"X-Sub", "sub"}, {"x-group", "nested.group"}, {"x-n", "nested.n"}, {"x-flag", "flag"}, {"x-f", "f"},
+		{"x-list", "list"}, {"x-none", "missing.a"}, {"x-evil", "evil"}, {"x-deep", "sub.a"},
+	}
+	a := build(t, nil, p)
+	reserved := []string{"x-sub", "x-group", "x-n", "x-flag", "x-f", "x-list", "x-none", "x-evil", "x-deep", "x-payload"}
+
+	res := check(t, a, request("x-sub: forged"))
+	if !slices.Equal(res.Remove, reserved) || len(res.Set) > 0 || res.QueryChanged || res.CookiesChanged {
+		t.Errorf("without a token: %+v", res)
+	}
+	r := bearer(tok)
+	r.Query, r.HasQuery = "a=1&token="+tok+"&b=2&token=x", true
+	r.Headers = append(r.Headers, attrs.Field{Name: "cookie", Value: "session=" + tok}, attrs.Field{Name: "cookie", Value: "a=b; session=" + tok + ";c=d"})
+	res = check(t, a, r)
+	if res.Status != 0 {
+		t.Fatal(res.Body)
+	}
+	if want := append(slices.Clone(reserved), "authorization"); !slices.Equal(res.Remove, want) {
+		t.Errorf("removed %v, want %v", res.Remove, want)
+	}
+	if !res.QueryChanged || res.Query != "a=1&b=2" || !res.HasQuery {
+		t.Errorf("query %q %v", res.Query, res.HasQuery)
+	}
+	if !res.CookiesChanged || !slices.Equal(res.Cookies, []string{"a=b; c=d"}) {
+		t.Errorf("cookies %q", res.Cookies)
+	}
+	want := []Header{
+		{"x-payload", strings.Split(tok, ".")[1]}, {"x-sub", "bob"}, {"x-group", "g"}, {"x-n", "12345678901234567"}, {"x-flag", "true"}, {"x-f", "1.5"},
+	}
+	if !slices.Equal(res.Set[:len(want)], want) {
+		t.Errorf("set %v, want %v", res.Set, want)
+	}
+	r = request()
+	r.Query, r.HasQuery = "token="+tok, true
+	if res = check(t, a, r); !res.QueryChanged || res.Query != "" || res.HasQuery {
+		t.Errorf("query %q %v", res.Query, res.HasQuery)
+	}
+
+	p.Forward = true
+	a = build(t, nil, p)
+	if res = check(t, a, bearer(tok)); !slices.Equal(res.Remove, reserved) || res.Claims == nil {
+		t.Errorf("forward: removed %v", res.Remove)
+	}
+	if c := res.Claims; c.Issuer != "issuer" || c.Subject != "bob" || c.Raw["flag"] != true {
+		t.Errorf("claims %+v", c)
+	}
+	// A preflight is not read, but cannot forge outputs either.
+	a.preflight = true
+	r = bearer("broken")
+	r.Method = "OPTIONS"
+	r.Headers = append(r.Headers, attrs.Field{Name: "origin", Value: "http://o"}, attrs.Field{Name: "access-control-request-method", Value: "GET"})
+	if res = check(t, a, r); res.Status != 0 || !slices.Equal(res.Remove, reserved) {
+		t.Errorf("preflight: %+v", res)
+	}
+	r.Headers = r.Headers[:2]
+	if res = check(t, a, r); res.Status != 401 {
+		t.Errorf("OPTIONS that is no preflight: %d", res.Status)
+	}
+}
+
+func TestSeveralIssuers(t *testing.T) {
+	one, two := basic(), basic()
+	two.Name, two.Issuer, two.JWKS = "q", "second", jwks(jwkOf(rsaOther, "r"))
+	two.ClaimHeaders = []ClaimHeader{{"x-second", "sub"}}
+	header := two
+	header.Name, header.Issuer, header.FromHeaders = "h", "third", []HeaderLocation{{"x-h", ""}}
+	a := build(t, nil, one, two, header)
+	t1 := sign("RS256", rsaKey, "r", good(nil))
+	t2 := sign("RS256", rsaOther, "r", good(m{"iss": "second"}))
+	t3 := sign("RS256", rsaOther, "r", good(m{"iss": "third"}))
+	stranger := sign("RS256", rsaOther, "r", good(m{"iss": "x"}))
+	forged := sign("RS256", rsaOther, "r", good(nil)) // second's key for the first issuer
+	tests := []struct {
+		name   string
+		r      *attrs.Request
+		status int
+		issuer string
+		body   string
+	}{
+		{"none", request(), 0, "", ""},
+		{"first", bearer(t1), 0, "issuer", ""},
+		{"second", bearer(t2), 0, "second", ""},
+		{"third place", request("x-h: " + t3), 0, "third", ""},
+		{"stranger", bearer(stranger), 401, "", "Jwt issuer is not configured"},
+		{"forged", bearer(forged), 401, "", "Jwt verification fails"},
+		{"wrong place", request("x-h: " + t1), 401, "", "Jwt issuer is not configured"},
+		{"word", bearer("x"), 401, "", statusText[badFormat]},
+	}
+	for _, tt := range tests {
+		for range 2 {
+			res := check(t, a, tt.r)
+			issuer := ""
+			if res.Claims != nil {
+				issuer = res.Claims.Issuer
+			}
+			if res.Status != tt.status || issuer != tt.issuer || res.Body != tt.body {
+				t.Errorf("%s: %d %q, issuer %q", tt.name, res.Status, res.Body, issuer)
+			}
+			if !slices.Contains(res.Remove, "x-second") {
+				t.Errorf("%s: x-second not sanitized", tt.name)
+			}
+		}
+	}
+}
+
+func TestRequirements(t *testing.T) {
+	one, two := basic(), basic()
+	two.Name, two.Issuer, two.FromHeaders = "q", "second", []HeaderLocation{{"x-q", ""}}
+	p := &Requirement{Provider: "p"}
+	q := &Requirement{Provider: "q"}
+	missing, failed := &Requirement{Kind: AllowMissing}, &Requirement{Kind: AllowMissingOrFailed}
+	of := func(k RequirementKind, rs ...*Requirement) *Requirement { return &Requirement{Kind: k, Of: rs} }
+	t1 := sign("RS256", rsaKey, "r", good(nil))
+	t2 := sign("RS256", rsaKey, "r", good(m{"iss": "second"}))
+	both := request("authorization: Bearer "+t1, "x-q: "+t2)
+	half := request("authorization: Bearer "+t1, "x-q: broken.x.y")
+	tests := []struct {
+		name string
+		req  *Requirement
+		r    *attrs.Request
+		want int
+		iss  string
+	}{
+		{"all", of(RequireAll, p, q), both, 0, "second"},
+		{"all, one missing", of(RequireAll, p, q), bearer(t1), 401, ""},
+		{"all, one bad", of(RequireAll, p, q), half, 401, ""},
+		{"any", of(RequireAny, q, p), bearer(t1), 0, "issuer"},
+		{"any stops at the first", of(RequireAny, p, q), half, 0, "issuer"},
+		{"any, none", of(RequireAny, p, q), request(), 401, ""},
+		{"allow missing alone", missing, request(), 0, ""},
+		{"allow missing alone reads all", missing, both, 0, "second"},
+		{"allow missing alone, bad", missing, half, 401, ""},
+		{"allow missing beside p ignores q", of(RequireAny, p, missing), request("x-q: broken"), 0, ""},
+		{"allow missing beside p, bad", of(RequireAny, p, missing), bearer("broken"), 401, ""},
+		{"allow failed", failed, half, 0, "issuer"},
+		{"allow failed, all bad", failed, bearer("broken"), 0, ""},
+		{"allow failed beside p", of(RequireAny, p, failed), bearer("broken"), 0, ""},
+		{"allow failed, too many", failed, request(slices.Repeat([]string{"x-q: broken"}, 17)...), 0, ""},
+		{"allow missing, too many", missing, request(slices.Repeat([]string{"x-q: broken"}, 17)...), 401, ""},
+		{"audience of the requirement", &Requirement{Provider: "p", Audience: []string{"a"}}, bearer(t1), 403, ""},
+	}
+	for _, tt := range tests {
+		res := check(t, build(t, tt.req, one, two), tt.r)
+		iss := ""
+		if res.Claims != nil {
+			iss = res.Claims.Issuer
+		}
+		if res.Status != tt.want || iss != tt.iss {
+			t.Errorf("%s: %d %q, issuer %q", tt.name, res.Status, res.Body, iss)
+		}
+	}
+	a, err := New(&Config{Providers: []Provider{one}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res := check(t, a, bearer("broken")); res.Status != 0 || res.Claims != nil {
+		t.Errorf("no requirement: %+v", res)
+	}
+	if OptionalAny() != nil {
+		t.Error("a requirement of nothing")
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	with := func(f func(*Provider)) Config {
+		p := basic()
+		f(&p)
+		return Config{Providers: []Provider{p}}
+	}
+	tests := []struct {
+		field string
+		c     Config
+	}{
+		{"providers[0].name", with(func(p *Provider) { p.Name = "" })},
+		{"providers[0].jwks", with(func(p *Provider) { p.JWKS = "x" })},
+		{"providers[0].jwks", with(func(p *Provider) { p.JWKSURI = "http://x/" })},
+		{"providers[0].issuer", with(func(p *Provider) { p.Issuer, p.JWKS = "", "" })},
+		{"providers[0].issuer", with(func(p *Provider) { p.JWKS = "" })},
+		{"providers[0].jwksUri", with(func(p *Provider) { p.JWKS, p.JWKSURI = "", "file:///x" })},
+		{"providers[0].jwksUri", with(func(p *Provider) { p.JWKS, p.JWKSURI = "", "http://x/" })}, // no store
+		{"providers[0].fromHeaders[0].name", with(func(p *Provider) { p.FromHeaders = []HeaderLocation{{"a b", ""}} })},
+		{"providers[0].fromParams[0]", with(func(p *Provider) { p.FromParams = []string{""} })},
+		{"providers[0].fromCookies[0]", with(func(p *Provider) { p.FromCookies = []string{""} })},
+		{"providers[0].outputPayloadToHeader", with(func(p *Provider) { p.PayloadHeader = "a:b" })},
+		{"providers[0].outputClaimToHeaders[0].header", with(func(p *Provider) { p.ClaimHeaders = []ClaimHeader{{"", "a"}} })},
+		{"providers[0].outputClaimToHeaders[0].claim", with(func(p *Provider) { p.ClaimHeaders = []ClaimHeader{{"a", ""}} })},
+		{"providers[1].name", Config{Providers: []Provider{basic(), basic()}}},
+		{"require.provider", Config{Require: &Requirement{Provider: "x"}}},
+		{"require.of[0].provider", Config{Require: &Requirement{Kind: RequireAny, Of: []*Requirement{{Provider: "x"}}}}},
+		{"require", Config{Require: &Requirement{Kind: RequireAll}}},
+		{"require", Config{Require: &Requirement{Kind: 99}}},
+	}
+	for _, tt := range tests {
+		_, err := New(&tt.c, nil)
+		var fe *FieldError
+		if !errors.As(err, &fe) || fe.Field != tt.field || fe.Error() == "" {
+			t.Errorf("%s: %v", tt.field, err)
+		}
+	}
+}
+
+func TestKeySelection(t *testing.T) {
+	good := good(nil)
+	tests := []struct {
+		name  string
+		jwks  string
+		token string
+		body  string
+	}{
+		{"fixed alg", jwks(jwkOf(rsaKey, "r", "alg", "RS256")), sign("RS256", rsaKey, "r", good), ""},
+		{"fixed alg, other", jwks(jwkOf(rsaKey, "r", "alg", "RS256")), sign("PS256", rsaKey, "r", good), statusText[noMatchingKey]},
+		{"alg of another family", jwks(jwkOf(rsaKey, "r", "alg", "HS256")), sign("RS256", rsaKey, "r", good), statusText[noKeys]},
+		{"encryption key", jwks(jwkOf(rsaKey, "r", "use", "enc")), sign("RS256", rsaKey, "r", good), statusText[noKeys]},
+		{"keys without kid are tried", jwks(jwkOf(rsaOther, ""), jwkOf(rsaKey, "")), sign("RS256", rsaKey, "r", good), ""},
+		{"same kid twice", jwks(jwkOf(rsaOther, "r"), jwkOf(rsaKey, "r")), sign("RS256", rsaKey, "r", good), ""},
+		{"empty set", `{"keys":[]}`, sign("RS256", rsaKey, "r", good), statusText[noKeys]},
+		{"unknown type beside", jwks(m{"kty": "XYZ"}, jwkOf(rsaKey, "r")), sign("RS256", rsaKey, "r", good), ""},
+		{"key_ops", jwks(func() map[string]any { k := jwkOf(rsaKey, "r"); k["key_ops"] = []string{"encrypt"}; return k }()), sign("RS256", rsaKey, "r", good), statusText[noKeys]},
+	}
+	for _, tt := range tests {
+		p := basic()
+		p.JWKS = tt.jwks
+		if res := check(t, build(t, nil, p), bearer(tt.token)); res.Body != tt.body {
+			t.Errorf("%s: %q, want %q", tt.name, res.Body, tt.body)
+		}
+	}
+}
+
+func TestCacheHoldsTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := build(t, nil, basic())
+		tok := sign("ES256", ecKey, "e", good(m{"exp": time.Now().Unix() + 100}))
+		if res := check(t, a, bearer(tok)); res.Status != 0 {
+			t.Fatal(res.Body)
+		}
+		time.Sleep(159 * time.Second)
+		if res := check(t, a, bearer(tok)); res.Status != 0 {
+			t.Errorf("within skew: %s", res.Body)
+		}
+		time.Sleep(3 * time.Second)
+		if res := check(t, a, bearer(tok)); res.Body != "Jwt is expired" {
+			t.Errorf("a cached token outlived exp: %d %s", res.Status, res.Body)
+		}
+		if n := a.providers[0].cache.len(); n != 0 {
+			t.Errorf("%d expired entries stay", n)
+		}
+	})
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	var c cache
+	ks, other := &keySet{}, &keySet{}
+	v := &verified{}
+	for i := range 3 * cacheSize {
+		sum := [32]byte{byte(i), byte(i >> 8), byte(i >> 16)}
+		c.put(ks, &sum, v)
+	}
+	if n := c.len(); n > cacheSize {
+		t.Errorf("%d entries, want at most %d", n, cacheSize)
+	}
+	first, last := [32]byte{}, [32]byte{0xff, 0x2f}
+	if c.get(ks, &first) != nil || c.get(ks, &last) == nil {
+		t.Error("the wrong entries went")
+	}
+	if c.get(other, &last) != nil {
+		t.Error("an entry of other keys was served")
+	}
+	c.put(other, &first, v)
+	if c.len() != 1 {
+		t.Errorf("rotation left %d entries", c.len())
+	}
+	a := build(t, nil, basic())
+	tok := sign("ES256", ecKey, "e", good(m{"pad": strings.Repeat("x", maxCached)}))
+	if res := check(t, a, bearer(tok)); res.Status != 0 || a.providers[0].cache.len() != 0 {
+		t.Errorf("a long token was refused or cached: %s", res.Body)
+	}
+}
+
+func TestHitDoesNotAllocate(t *testing.T) {
+	two := basic()
+	two.Name, two.Issuer, two.ClaimHeaders = "q", "second", []ClaimHeader{{"x-sub", "sub"}}
+	two.FromCookies = []string{"session"}
+	two.FromParams = []string{"access_token"}
+	a := build(t, nil, basic(), two)
+	tok := sign("ES256", ecKey, "e", good(m{"iss": "second"}))
+	r := request("cookie: a=b; session=" + tok)
+	r.Query, r.HasQuery = "access_token="+tok, true
+	var res Result
+	ctx := t.Context()
+	for range 2 {
+		if a.Check(ctx, r, &res); res.Status != 0 || res.Claims == nil {
+			t.Fatal(res.Body)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { a.Check(ctx, r, &res) }); n != 0 {
+		t.Errorf("a hit allocates %v times", n)
+	}
+	r = request()
+	if n := testing.AllocsPerRun(100, func() { a.Check(ctx, r, &res) }); n != 0 {
+		t.Errorf("a request without token allocates %v times", n)
+	}
+}
+
+func BenchmarkHit(b *testing.B) {
+	a := build(b, nil, basic())
+	r := bearer(sign("RS256", rsaKey, "r", good(nil)))
+	var res Result
+	b.ReportAllocs()
+	for b.Loop() {
+		a.Check(b.Context(), r, &res)
+	}
+}
+
+func BenchmarkMissRS256(b *testing.B) {
+	a := build(b, nil, basic())
+	tok := sign("RS256", rsaKey, "r", good(nil))
+	r := bearer(tok)
+	var res Result
+	for b.Loop() {
+		a.providers[0].cache.keys = nil
+		a.Check(b.Context(), r, &res)
+	}
+}
+
+// FuzzCheck: whatever stands in the places of tokens, nothing but a signed token
+// gives claims, and what is not one is refused.
+func FuzzCheck(f *testing.F) {
+	a := build(f, nil, basic())
+	f.Add("Bearer "+sign("ES256", ecKey, "e", good(nil)), "access_token=x&a=b", "a=b; c")
+	f.Add("Bearer "+raw(`{"alg":"none"}`, `{"iss":"issuer","exp":1e9}`, ""), "", "")
+	f.Add("Bearer a.b.c", "access%5ftoken=%zz", `session="x"`)
+	p := basic()
+	p.FromCookies = []string{"session"}
+	withCookie := build(f, nil, p)
+	f.Fuzz(func(t *testing.T, auth, query, cookies string) {
+		r := request()
+		r.Headers = []attrs.Field{{Name: "authorization", Value: auth}, {Name: "cookie", Value: cookies}}
+		r.Query, r.HasQuery = query, true
+		var res Result
+		for _, x := range []*Authenticator{a, withCookie} {
+			x.Check(t.Context(), r, &res)
+			if res.Status == 0 && res.Claims != nil && res.Claims.Issuer != "issuer" {
+				t.Fatalf("claims of %q", res.Claims.Issuer)
+			}
+			if res.Status != 0 && (res.Claims != nil || len(res.Set) > 0 || res.Body == "") {
+				t.Fatalf("denial with effects: %+v", res)
+			}
+		}
+		if q := string(withoutParam(nil, query, "access_token")); func() bool { _, has := param(q, "access_token"); return has }() {
+			t.Fatalf("%q keeps the token of %q", q, query)
+		}
+		line := string(withoutCookie(nil, cookies, "session"))
+		if _, has := cookie(&attrs.Request{Headers: []attrs.Field{{Name: "cookie", Value: line}}}, "session"); has {
+			t.Fatalf("%q keeps the token of %q", line, cookies)
+		}
+	})
+}
