@@ -65,6 +65,7 @@ type Conn struct {
 	flushing    bool
 	flushSeq    uint64
 	flushed     sync.Cond // a flush ended
+	turns       int       // streams taken from waiters that have not run yet: 0 or 1
 	waiters     waitList
 	room        sync.Cond // there is room in wbuf again
 	roomWaiters int

@@ -30,6 +30,7 @@ type Stream struct {
 	wd           deadline
 	wcond        sync.Cond
 	queued       bool // in c.waiters
+	turn         bool // taken from c.waiters to send next
 	wprev, wnext *Stream
 
 	mu sync.Mutex // guards the receiving side; taken after c.mu

@@ -98,7 +98,7 @@ func (s *Stream) WriteData(p []byte, f Flags) (n int, err error) {
 		switch {
 		case s.sendWin <= 0:
 			turn, err = s.waitSend(false)
-		case c.sendWin <= 0, len(c.wbuf) >= maxBuffered, c.waiters.head != nil && !turn:
+		case c.sendWin <= 0, len(c.wbuf) >= maxBuffered, (c.waiters.head != nil || c.turns > 0) && !turn:
 			turn, err = s.waitSend(true)
 		default:
 			k := int(min(int64(len(p)-n), int64(c.peerMaxFrame), maxDataFrame, s.sendWin, c.sendWin))
@@ -148,7 +148,10 @@ func (s *Stream) waitSend(forConn bool) (turn bool, err error) {
 			s.wd.waiting--
 		}
 	}
-	turn = forConn && !s.queued
 	c.waiters.remove(s)
+	if s.turn {
+		s.turn, turn = false, true
+		c.turns--
+	}
 	return turn, s.sendErr()
 }

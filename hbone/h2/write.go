@@ -239,8 +239,10 @@ func (l *waitList) remove(s *Stream) {
 // wakeWaiter lets the first waiting stream on if the connection has room and
 // window for it; that stream lets the next one on. c.mu is held.
 func (c *Conn) wakeWaiter() {
-	if s := c.waiters.head; s != nil && len(c.wbuf) < maxBuffered && c.sendWin > 0 {
+	if s := c.waiters.head; s != nil && c.turns == 0 && len(c.wbuf) < maxBuffered && c.sendWin > 0 {
 		c.waiters.remove(s)
+		s.turn = true
+		c.turns++
 		s.wcond.Signal()
 	}
 }
