@@ -79,7 +79,10 @@ type client struct {
 
 var clients = sync.Pool{New: func() any { return new(client) }}
 
-var _ codec.Client = (*client)(nil)
+var (
+	_ codec.Client  = (*client)(nil)
+	_ codec.Readier = (*client)(nil)
+)
 
 // WriteHead implements [codec.Client]. A request for an upgrade cannot be sent.
 func (x *client) WriteHead(h *codec.RequestHead, f codec.Flags) error {
@@ -197,6 +200,12 @@ func (x *client) Read(p []byte) (int, error) {
 		err = mapError(err, true)
 	}
 	return n, err
+}
+
+// Ready implements [codec.Readier].
+func (x *client) Ready() bool {
+	st := x.st.Load()
+	return st != nil && st.Readable()
 }
 
 // Trailers implements [codec.Client].

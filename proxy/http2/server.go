@@ -66,7 +66,11 @@ type server struct {
 
 var servers = sync.Pool{New: func() any { return new(server) }}
 
-var _ codec.Server = (*server)(nil)
+var (
+	_ codec.Server  = (*server)(nil)
+	_ codec.Readier = (*server)(nil)
+	_ codec.Watcher = (*server)(nil)
+)
 
 // ServeStream implements h2.Handler.
 func (s *ServerConn) ServeStream(st *h2.Stream) {
@@ -197,6 +201,12 @@ func (x *server) SetReadDeadline(t time.Time) error { return x.st.SetReadDeadlin
 
 // SetWriteDeadline implements [codec.Server].
 func (x *server) SetWriteDeadline(t time.Time) error { return x.st.SetWriteDeadline(t) }
+
+// Ready implements [codec.Readier].
+func (x *server) Ready() bool { return x.st.Readable() }
+
+// OnGone implements [codec.Watcher].
+func (x *server) OnGone(f func()) { x.st.OnReset(f) }
 
 // Received implements [codec.Server].
 func (x *server) Received() int64 { return x.st.BytesReceived() }
