@@ -3,6 +3,7 @@ package config
 import (
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -68,6 +69,15 @@ func (c *Chain) Retry(i int) *resilience.Retry {
 		return nil
 	}
 	return c.Spec.Retries[i]
+}
+
+// Hash returns the hash sources that routing.Rule.Hash indexes; nil stands for
+// those of the backend.
+func (c *Chain) Hash(i int) []balance.HashSource {
+	if i < 0 || i >= len(c.Spec.Hashes) {
+		return nil
+	}
+	return c.Spec.Hashes[i]
 }
 
 // RouteTCP returns the first TCP route for the server name, "" when there is none;

@@ -212,7 +212,7 @@ func (c *compiler) destination(d *Destination) {
 
 // reusable reports whether a chain compiled from d before still holds.
 func (c *compiler) reusable(ch *Chain, d *Destination) bool {
-	if ch.Spec != d || ch.Broken != d.Broken || ch.Workload != c.workload(d) {
+	if ch.Spec != d || ch.Workload != c.workload(d) {
 		return false
 	}
 	for i, key := range d.Refs {
@@ -284,7 +284,7 @@ func (c *compiler) tables(ch *Chain) {
 			Retry: -1, Fault: -1, Session: -1, Hash: -1,
 			Backends: []routing.Backend{{Ref: len(d.Refs), Weight: 1}},
 		}}, routing.AsListed
-	} else {
+	} else if !d.Implicit {
 		ch.HTTPOnly = true
 	}
 	ch.table = ch.compileRules(rules, order)
@@ -337,7 +337,16 @@ func (c *compiler) stages(ch, prev *Chain) {
 		case StageJWT, StageRateLimit:
 			ch.HTTPOnly = true
 		}
-		if st.Spec == nil || c.env.Stage == nil {
+		if st.Spec == nil {
+			continue
+		}
+		if c.env.Stage == nil {
+			// What guards a destination and has nobody to run it must not be skipped.
+			switch st.Kind {
+			case StageCustom, StageJWT, StageRateLimit:
+				ch.Broken = fmt.Sprintf("stage %d (%s) is not implemented", i, stageNames[st.Kind])
+				ch.problem(fmt.Sprintf("stages[%d]", i), stageNames[st.Kind]+" is not implemented; every request answers 503")
+			}
 			continue
 		}
 		var before any
@@ -357,6 +366,11 @@ func (c *compiler) stages(ch, prev *Chain) {
 		}
 		out.Run = run
 	}
+}
+
+var stageNames = [...]string{
+	StageCustom: "external authorization", StageJWT: "JWT", StageAuthz: "authorization", StageFault: "fault",
+	StageCORS: "CORS", StageRateLimit: "rate limit", StageHeaders: "headers",
 }
 
 // enter puts a chain into the lookup tables. Of two claims the first stands.

@@ -66,7 +66,7 @@ func (r *build) endpoints(s *service, p *port) []*balance.Endpoint {
 	switch {
 	case e.WorkloadSelector != nil:
 		for _, w := range r.list {
-			if w.Namespace == s.obj.Namespace && subset(e.WorkloadSelector.Labels, w.Labels) {
+			if w.Namespace == s.obj.Namespace && subset(e.WorkloadSelector.Labels, w.Labels) && r.reachable(w) {
 				out = r.appendWorkload(out, w, p)
 			}
 		}
@@ -96,6 +96,16 @@ func (r *build) endpoints(s *service, p *port) []*balance.Endpoint {
 		out = append(out, dnsEndpoint(s.host, targetNumber(p, nil)))
 	}
 	return unique(out)
+}
+
+// reachable reports whether a workload is on this proxy's network. Others are
+// behind a gateway, to which only istiod's configuration can send.
+func (r *build) reachable(w *workload) bool {
+	if w.Network == r.mesh.Network {
+		return true
+	}
+	r.problem(config.Warning, w.obj, "spec.network", "OtherNetwork", "is on network %q; other networks are not reached from files, so it gets no requests", w.Network)
+	return false
 }
 
 // targetNumber is the port of an endpoint: its own for the port's name, else the

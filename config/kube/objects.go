@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"waypoint.dev/waypoint/config"
 )
@@ -150,7 +151,7 @@ func (s *Objects) Problems() []config.Problem {
 			p.Message = fmt.Sprintf("kind %s of group %q is not known; ignored", o.Kind, o.Group)
 		case info.note != "":
 			p.Severity, p.Reason, p.Message = config.Info, "NotApplied", o.Kind+" "+info.note
-			if info.note == notYet {
+			if strings.HasPrefix(info.note, notYet) {
 				p.Severity = config.Warning
 			}
 		default:
