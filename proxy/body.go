@@ -40,7 +40,7 @@ func (x *exchange) body() {
 		b = buf.Take(chunkSize)
 	}
 	defer b.Release()
-	for r.Ready() && x.src.end < chunkSize {
+	for x.src.end < chunkSize && r.Ready() {
 		if _, err := x.src.next(b.B, x.src.end, 0); err != nil {
 			return
 		}

@@ -61,13 +61,12 @@ func (x *exchange) requestSent(cl codec.Client) {
 }
 
 // newAttempt forgets the last attempt's timer.
-func (x *exchange) newAttempt(cl codec.Client) {
+func (x *exchange) newAttempt() {
 	if !x.timed {
 		return
 	}
 	x.clock.mu.Lock()
 	x.tryBy, x.headSeen, x.last = time.Time{}, false, time.Now()
-	_ = cl.SetReadDeadline(x.boundLocked())
 	x.clock.mu.Unlock()
 }
 

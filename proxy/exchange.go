@@ -97,6 +97,8 @@ type exchange struct {
 	current codec.Client // the attempt's, nil between attempts
 	raw     *splice      // guarded by cancel: the byte stream behind a 101
 	onGone  func()       // made once per pooled exchange
+	leaving leaving
+	told    sync.WaitGroup // a task of leaving is under way
 
 	// guarded by t.mu: the list of a tunnel's exchanges
 	next, prev *exchange
@@ -112,8 +114,22 @@ func newExchange() *exchange {
 		out:     make([]attrs.Field, 0, fieldRoom),
 		scratch: make([]byte, 0, scratchRoom),
 	}
-	x.onGone = x.clientLeft
+	x.leaving.x = x
+	x.onGone = func() {
+		x.told.Add(1)
+		x.p.workers.do(&x.leaving)
+	}
 	return x
+}
+
+// leaving tells an exchange that its client left. It is a task of its own since
+// it is the reader of the client's connection that learns it, which must neither
+// wait nor touch another connection.
+type leaving struct{ x *exchange }
+
+func (l *leaving) run() {
+	defer l.x.told.Done()
+	l.x.clientLeft()
 }
 
 var exchanges = sync.Pool{New: func() any { return newExchange() }}
@@ -140,6 +156,7 @@ func (x *exchange) begin(t *tunnel, srv codec.Server) {
 func (x *exchange) end() {
 	if w, ok := x.srv.(codec.Watcher); ok {
 		w.OnGone(nil)
+		x.told.Wait()
 	}
 	x.t.leave(x)
 	x.report()
@@ -220,7 +237,7 @@ func (x *exchange) detach() {
 	x.cancel.Unlock()
 }
 
-// clientLeft runs on the reader of the client's connection.
+// clientLeft ends what waits for the backend on the client's behalf.
 func (x *exchange) clientLeft() {
 	x.gone.Store(true)
 	x.abortCurrent()

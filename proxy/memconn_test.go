@@ -147,7 +147,7 @@ func (c *memConn) Reset() {
 	for _, p := range []*memPipe{c.r, c.w} {
 		p.set(func() {
 			if p.err == nil {
-				p.err, p.data = errMemReset, nil
+				p.err = errMemReset // what was sent before still arrives
 			}
 		})
 	}

@@ -187,8 +187,8 @@ func (x *exchange) match() bool {
 		return false
 	}
 	x.result = res
-	if r := res.Rule.Rule; r.Route != "" {
-		x.rec.Route = r.Route
+	if name := res.Rule.Name; name != "" {
+		x.rec.Route = name
 	}
 	return true
 }

@@ -26,14 +26,17 @@ var errStale = errors.New("proxy: attempt given up")
 // source is the request body. One attempt after another can read it from its
 // start: what was read is kept until the request can no longer be retried.
 //
-// mu is held while the client is read, so what the pump of an attempt that was
-// given up still receives is kept for the next one.
+// Locks are taken in the order reading, mu, turn.
 type source struct {
-	srv    codec.Server             // fixed by reset
-	budget *resilience.ReplayBudget // fixed by reset
+	// fixed behind reset
+	srv     codec.Server
+	budget  *resilience.ReplayBudget
+	mirrors []*mirror // they get a copy of what is read
 
-	mirrors []*mirror     // set behind reset: they get a copy of what is read
-	count   *messageCount // set behind reset; nil unless gRPC; guarded by mu once a pump runs
+	// reading is held while the client is read: what the pump of an attempt that
+	// was given up still receives is kept for the next one.
+	reading sync.Mutex
+	count   *messageCount // guarded by reading; nil unless gRPC
 
 	mu     sync.Mutex
 	chunks []chunk // guarded by mu: kept, from offset 0 on
@@ -109,26 +112,14 @@ func (s *source) forget() {
 // are any, else from the client, for which it may block. io.EOF may come with
 // the last bytes.
 func (s *source) next(p []byte, pos int64, gen int) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.turn.Lock()
-	stale, lost := gen != s.gen, s.lost
-	s.turn.Unlock()
-	switch {
-	case stale:
-		return 0, errStale
-	case pos < s.end:
-		n := s.copyKept(p, pos)
-		if pos+int64(n) == s.end && s.eof {
-			return n, io.EOF
-		}
-		return n, nil
-	case s.eof:
-		return 0, io.EOF
-	case s.err != nil:
-		return 0, s.err
-	case lost:
-		s.free() // this attempt has read it all and none follows
+	if n, err, ok := s.kept(p, pos, gen, false); ok {
+		return n, err
+	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	// The pump before may have read on meanwhile.
+	if n, err, ok := s.kept(p, pos, gen, true); ok {
+		return n, err
 	}
 	n, err := s.srv.Read(p)
 	if s.count != nil {
@@ -143,6 +134,8 @@ func (s *source) next(p []byte, pos int64, gen int) (int, error) {
 			m.stop()
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.took(p[:n], gen)
 	switch {
 	case err == io.EOF:
@@ -153,6 +146,32 @@ func (s *source) next(p []byte, pos int64, gen int) (int, error) {
 		s.failed.Store(true)
 	}
 	return n, err
+}
+
+// kept answers next without the client, if it can. reader says that the client
+// is read if it cannot.
+func (s *source) kept(p []byte, pos int64, gen int, reader bool) (n int, err error, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn.Lock()
+	stale, lost := gen != s.gen, s.lost
+	s.turn.Unlock()
+	switch {
+	case stale:
+		return 0, errStale, true
+	case pos < s.end:
+		if n = s.copyKept(p, pos); pos+int64(n) == s.end && s.eof {
+			err = io.EOF
+		}
+		return n, err, true
+	case s.eof:
+		return 0, io.EOF, true
+	case s.err != nil:
+		return 0, s.err, true
+	case lost && reader:
+		s.free() // this attempt has read it all and none follows
+	}
+	return 0, nil, false
 }
 
 // clientError is why the client could not be read, nil if it could.

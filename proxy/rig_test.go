@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +44,7 @@ type fakeTunnel struct {
 	status  int
 	reason  string
 	decided chan struct{}
+	done    chan struct{} // closed when the proxy is through with the tunnel
 }
 
 func (t *fakeTunnel) Peer() attrs.Principal                   { return t.peer }
@@ -80,6 +80,7 @@ type rig struct {
 	backends map[netip.AddrPort]func(*memConn) // what answers a dial
 	dials    []netip.AddrPort
 	records  []telemetry.Record
+	opened   []*fakeTunnel
 	wg       sync.WaitGroup
 }
 
@@ -246,13 +247,17 @@ func (r *rig) tunnelTo(authority string) (*memConn, *fakeTunnel) {
 
 func (r *rig) open(authority string, draining chan struct{}) (*memConn, *fakeTunnel) {
 	a, b := memPair(64 << 10)
-	ft := &fakeTunnel{memConn: b, authority: authority, draining: draining, decided: make(chan struct{}),
+	ft := &fakeTunnel{memConn: b, authority: authority, draining: draining, decided: make(chan struct{}), done: make(chan struct{}),
 		peer:   attrs.Principal{URI: client, TrustDomain: "cluster.local", Namespace: "clients", ServiceAccount: "curl"},
 		source: netip.MustParseAddrPort("10.2.0.1:34567")}
 	ft.addr, ft.host, ft.port, _ = hbone.ParseAuthority(authority)
+	r.mu.Lock()
+	r.opened = append(r.opened, ft)
+	r.mu.Unlock()
 	r.wg.Add(1)
 	go func() {
 		defer r.wg.Done()
+		defer close(ft.done)
 		defer b.Close()
 		r.p.serve(ft)
 	}()
@@ -282,15 +287,17 @@ func (r *rig) do(raw string) (*http.Response, string) {
 	c, ft := r.tunnel()
 	resp, body := exchangeOn(r.t, c, raw)
 	_ = c.Close()
-	<-ft.decided
-	r.idle()
+	<-ft.done
 	return resp, body
 }
 
-// idle waits until no tunnel is open.
+// idle waits until the proxy is through with every tunnel.
 func (r *rig) idle() {
-	for r.p.Active() > 0 {
-		runtime.Gosched()
+	r.mu.Lock()
+	opened := r.opened
+	r.mu.Unlock()
+	for _, ft := range opened {
+		<-ft.done
 	}
 }
 

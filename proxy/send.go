@@ -19,7 +19,7 @@ const holdBelow = chunkSize
 // writeRequest sends the head and sees to the body: none, what is here already
 // in the same write, or a pump.
 func (x *exchange) writeRequest(cl codec.Client) error {
-	x.newAttempt(cl)
+	x.newAttempt()
 	if x.in.Length == 0 {
 		if err := cl.WriteHead(&x.up, codec.End); err != nil {
 			return err
@@ -32,11 +32,29 @@ func (x *exchange) writeRequest(cl codec.Client) error {
 	if x.src.complete.Load() {
 		return x.writeWhole(cl)
 	}
-	if err := cl.WriteHead(&x.up, codec.More); err != nil {
+	f := codec.Flags(0)
+	if x.bodyReady() {
+		f = codec.More
+	}
+	if err := cl.WriteHead(&x.up, f); err != nil {
 		return err
 	}
+	x.progressed(cl, false) // an HTTP/2 stream takes deadlines from here on
 	x.startPump(cl)
 	return nil
+}
+
+// bodyReady reports whether a piece of the body can be sent at once behind the
+// head. If not the head goes out alone: the client may wait for the backend.
+func (x *exchange) bodyReady() bool {
+	x.src.mu.Lock()
+	kept := len(x.src.chunks) > 0
+	x.src.mu.Unlock()
+	if kept {
+		return true
+	}
+	r, ok := x.srv.(codec.Readier)
+	return ok && !x.pumped && r.Ready()
 }
 
 // writeWhole sends head and body, of which all is kept.

@@ -74,7 +74,23 @@ func (p *Proxy) serve(in inbound) {
 	}
 	p.tunnels.add(t)
 	defer p.tunnels.remove(t)
+	if w, ok := in.(interface{ OnReset(func()) }); ok {
+		w.OnReset(func() { p.workers.do((*resetTunnel)(t)) })
+		defer w.OnReset(nil)
+	}
 	t.run(c)
+}
+
+// resetTunnel tells the exchanges of a tunnel that it was reset, like leaving.
+type resetTunnel tunnel
+
+func (r *resetTunnel) run() {
+	t := (*tunnel)(r)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for x := t.live; x != nil; x = x.next {
+		x.clientLeft()
+	}
 }
 
 // admit looks the destination up and answers the CONNECT. What can be answered

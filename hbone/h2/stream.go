@@ -32,6 +32,7 @@ type Stream struct {
 	queued       bool // in c.waiters
 	turn         bool // taken from c.waiters to send next
 	wprev, wnext *Stream
+	onReset      func() // see OnReset
 
 	mu sync.Mutex // guards the receiving side; taken after c.mu
 
@@ -112,6 +113,7 @@ func (s *Stream) fail(err error) {
 	if s.werr == nil {
 		s.werr = err
 	}
+	s.tellReset(err)
 	s.c.waiters.remove(s)
 	s.wcond.Broadcast()
 	s.mu.Lock()

@@ -1,0 +1,32 @@
+package h2
+
+import "errors"
+
+// OnReset has f called when the peer resets the stream or the connection ends,
+// even while nobody reads or writes it. A half close is not that, nor is our own
+// Reset or Close. f runs under the connection's lock: it must neither block nor
+// use the connection. If the stream has failed already f is called at once.
+// OnReset(nil) stops it: f does not run any more when that returns.
+func (s *Stream) OnReset(f func()) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.onReset = f
+	if f != nil && s.werr != nil {
+		s.tellReset(s.werr)
+	}
+}
+
+// tellReset calls the function that OnReset left, unless err is our own doing.
+// c.mu is held.
+func (s *Stream) tellReset(err error) {
+	f := s.onReset
+	if f == nil || err == ErrReleased {
+		return
+	}
+	var se *StreamError
+	if errors.As(err, &se) && !se.Remote {
+		return
+	}
+	s.onReset = nil
+	f()
+}
