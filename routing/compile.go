@@ -36,6 +36,7 @@ func (e *Error) Error() string {
 
 // Compiled is one rule ready to act. It is immutable and shared by requests.
 type Compiled struct {
+	Name    string      // as logs say it: "namespace/route/rule"
 	Rule    *Rule       // as the source wrote it, with its timeouts, Retry, Fault, Session and Hash
 	Broken  string      // when set the rule answers 500; says why
 	Request *HeaderOps  // cleaned of repeats; nil: nothing
@@ -127,8 +128,17 @@ func (r *Rule) label() string {
 	return strconv.Itoa(r.Index)
 }
 
+// fullName is the route's name, and the rule's within a Gateway API route: routes
+// from elsewhere name each of their rules themselves.
+func (r *Rule) fullName() string {
+	if r.Kind == "HTTPRoute" || r.Kind == "GRPCRoute" {
+		return r.Route + "/" + r.label()
+	}
+	return r.Route
+}
+
 // fail turns the rule into one that answers 500.
-func (c *Compiled) fail(why string) { *c = Compiled{Rule: c.Rule, Broken: why} }
+func (c *Compiled) fail(why string) { *c = Compiled{Rule: c.Rule, Name: c.Name, Broken: why} }
 
 // compiler collects the errors of one rule.
 type compiler struct {
@@ -162,7 +172,7 @@ func (c *compiler) errorf(breaks bool, field, format string, args ...any) {
 // compile builds everything of a rule but its matches.
 func (c *compiler) compile() *Compiled {
 	r := c.rule
-	out := &Compiled{Rule: r}
+	out := &Compiled{Rule: r, Name: r.fullName()}
 	out.Request = c.headerOps("filters.request", r.Filters.Request, true)
 	out.Reply = c.headerOps("filters.response", r.Filters.Response, false)
 	if r.Filters.Rewrite != nil {

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+)
+
+func checkCommand() *cobra.Command {
+	var (
+		mesh  meshFlags
+		quiet bool
+	)
+	cmd := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Say what a directory of manifests would serve, and what is wrong with it",
+		Long: `check reads manifests as the waypoint and the API server read them, prints what
+would be served, and every object that is refused, ignored, or does less than it
+seems to. It exits 1 if anything is refused.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := mesh.options()
+			if err != nil {
+				return err
+			}
+			objs, err := kube.LoadDir(args[0])
+			if objs == nil {
+				return err
+			}
+			m := kube.NewBuilder(o).Build(objs)
+			_, compiled := config.Compile(m, nil, config.Env{})
+			m.Problems = append(m.Problems, compiled...)
+			out := cmd.OutOrStdout()
+			refused := 0
+			for _, p := range m.Problems {
+				if p.Severity == config.Error {
+					refused++
+				}
+			}
+			if quiet {
+				for _, p := range m.Problems {
+					fmt.Fprintln(out, kube.ProblemLine(p))
+				}
+			} else {
+				kube.Print(out, m)
+			}
+			if err != nil && refused == 0 {
+				return err
+			}
+			if refused > 0 {
+				return fmt.Errorf("%d objects refused", refused)
+			}
+			if len(m.Destinations) == 0 {
+				return errors.New("nothing would be served: no service or pod uses this waypoint (label it or its namespace istio.io/use-waypoint)")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
+	mesh.register(cmd.Flags())
+	return cmd
+}

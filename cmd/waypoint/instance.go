@@ -1,0 +1,345 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"waypoint.dev/waypoint/admin"
+	"waypoint.dev/waypoint/admin/view"
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/internal/version"
+	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// settings are what every way of starting a waypoint has in common.
+type settings struct {
+	hbone           string
+	ports           admin.Addrs
+	accessLog       string // path, "-" for standard output, empty: off
+	accessLogFormat string
+	logFormat       string
+	logLevel        string
+	drainDelay      time.Duration
+	drainTimeout    time.Duration
+	maxAge          time.Duration
+}
+
+// instance is one running waypoint.
+type instance struct {
+	set   settings
+	log   *slog.Logger
+	level *slog.LevelVar
+
+	ids      identity.Source
+	store    config.Store
+	compile  compiler
+	reporter *telemetry.Reporter
+	pool     *hbone.Pool
+	proxy    *proxy.Proxy
+	server   *hbone.Server
+	ln       net.Listener
+	admin    *admin.Server
+
+	draining atomic.Bool
+	started  time.Time
+	stop     chan os.Signal
+}
+
+// compiler turns models into the snapshot that serves, one at a time.
+type compiler struct {
+	mu       sync.Mutex
+	problems []config.Problem // guarded by mu: of the newest model
+	failed   atomic.Int64
+	updates  atomic.Int64
+}
+
+// newLogger makes the process's logger, on standard error.
+func newLogger(format, level string) (*slog.Logger, *slog.LevelVar, error) {
+	lv := new(slog.LevelVar)
+	l, ok := admin.ParseLevel(level)
+	if !ok {
+		return nil, nil, fmt.Errorf("--log-level %q: use debug, info, warning or error", level)
+	}
+	lv.Set(l)
+	o := &slog.HandlerOptions{Level: lv}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, o)), lv, nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, o)), lv, nil
+	}
+	return nil, nil, fmt.Errorf("--log-format %q: use text or json", format)
+}
+
+// start wires everything up and listens; it serves nothing until a model is published.
+func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelVar) (*instance, error) {
+	in := &instance{set: s, log: log, level: level, ids: ids, started: time.Now(), stop: make(chan os.Signal, 2)}
+	if limit := limitMemory(); limit > 0 {
+		log.Debug("memory limit", "bytes", limit)
+	}
+	alog, err := openAccessLog(s)
+	if err != nil {
+		return nil, err
+	}
+	in.reporter = telemetry.New(telemetry.Options{Log: alog, Build: version.String()})
+	in.pool = hbone.NewPool(hbone.PoolConfig{TLS: ids, Log: log})
+
+	ln, err := net.Listen("tcp", s.hbone)
+	if err != nil {
+		return nil, fmt.Errorf("HBONE port: %w (change it with --hbone-addr)", err)
+	}
+	in.ln = ln
+	in.proxy = proxy.New(proxy.Options{
+		Store: &in.store, Dialer: in.pool, Telemetry: in.reporter, Log: log,
+		Local: func() attrs.Principal { return ids.SVID().Principal },
+		Guard: hbone.Guard{Self: ownAddrs()},
+	})
+	in.server = hbone.NewServer(hbone.ServerConfig{TLS: ids, MaxAge: s.maxAge, DrainDelay: delay(s.drainDelay), Log: log}, in.proxy)
+
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(in.reporter, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), in)
+	in.admin, err = admin.Start(s.ports, admin.Options{
+		Metrics: reg, Level: level, Log: log,
+		Ready: in.ready, Drain: in.drainOnly, Quit: func() { in.stop <- syscall.SIGTERM },
+		Dump:      func(map[string]string) any { return view.Config(in.store.Load(), in.compile.list()) },
+		Clusters:  func(bool) any { return view.Backends(in.store.Load()) },
+		Listeners: func(bool) any { return in.addrs() },
+		Certs:     func(bool) any { return view.Certs(in.ids) },
+		Info:      in.info,
+	})
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	go func() {
+		if err := in.server.Serve(ln); err != nil && !errors.Is(err, hbone.ErrServerClosed) {
+			log.Error("the HBONE listener ended; stopping", "error", err)
+			in.stop <- syscall.SIGTERM
+		}
+	}()
+	return in, nil
+}
+
+// ownAddrs are this machine's addresses: a client must not be able to make the
+// waypoint call itself.
+func ownAddrs() (out []netip.Addr) {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				out = append(out, ip.Unmap())
+			}
+		}
+	}
+	return out
+}
+
+// delay maps our "none" to hbone's.
+func delay(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func openAccessLog(s settings) (*telemetry.AccessLog, error) {
+	format := telemetry.Text
+	switch s.accessLogFormat {
+	case "text":
+	case "json":
+		format = telemetry.JSON
+	default:
+		return nil, fmt.Errorf("--access-log-format %q: use text or json", s.accessLogFormat)
+	}
+	switch s.accessLog {
+	case "":
+		return nil, nil
+	case "-", "/dev/stdout":
+		return telemetry.NewAccessLog(os.Stdout, format), nil
+	}
+	f, err := os.OpenFile(s.accessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	return telemetry.NewAccessLog(f, format), nil
+}
+
+// publish compiles a model and serves it.
+func (in *instance) publish(m *config.Model) {
+	c := &in.compile
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := in.store.Load()
+	snap, problems := config.Compile(m, old, in.env())
+	in.store.Swap(snap)
+	c.updates.Add(1)
+	problems = append(append([]config.Problem(nil), m.Problems...), problems...)
+	in.report(problems, c.problems)
+	c.problems = problems
+	if old == nil {
+		in.log.Info("serving", "hbone", in.hboneAddr(), "admin", in.addr("admin"), "metrics", in.addr("metrics"), "ready", in.addr("ready"),
+			"identity", in.ids.SVID().Principal.URI, "destinations", len(m.Destinations), "backends", len(m.Backends), "version", version.String())
+		return
+	}
+	in.log.Debug("configuration applied", "version", snap.Version, "destinations", len(m.Destinations), "problems", len(problems))
+}
+
+// report logs the problems that are new.
+func (in *instance) report(now, before []config.Problem) {
+	known := make(map[config.Problem]bool, len(before))
+	for _, p := range before {
+		known[p] = true
+	}
+	failed := int64(0)
+	for _, p := range now {
+		if p.Severity == config.Error {
+			failed++
+		}
+		if known[p] {
+			continue
+		}
+		level := slog.LevelDebug
+		switch p.Severity {
+		case config.Error:
+			level = slog.LevelError
+		case config.Warning:
+			level = slog.LevelWarn
+		}
+		in.log.Log(context.Background(), level, p.Message, "kind", p.Kind, "namespace", p.Namespace, "name", p.Name, "field", p.Field, "source", p.Source, "reason", p.Reason)
+	}
+	in.compile.failed.Store(failed)
+}
+
+func (c *compiler) list() []config.Problem {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.problems
+}
+
+func (in *instance) env() config.Env {
+	return config.Env{State: proxy.BackendState}
+}
+
+func (in *instance) ready() error {
+	switch {
+	case in.draining.Load():
+		return errors.New("draining")
+	case in.store.Load() == nil:
+		return errors.New("no configuration yet")
+	case in.ids.SVID() == nil:
+		return errors.New("no certificate yet")
+	}
+	return nil
+}
+
+// run waits for a signal, or for source to end, and drains.
+func (in *instance) run(ctx context.Context, source func(context.Context) error) error {
+	signal.Notify(in.stop, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(in.stop)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- source(ctx) }()
+	var err error
+	select {
+	case <-in.stop:
+	case err = <-ended:
+		if err != nil {
+			in.log.Error("the source of configuration ended; stopping", "error", err)
+		}
+	}
+	in.shutdown()
+	cancel()
+	in.close()
+	return err
+}
+
+// shutdown drains until everything has ended, the deadline, or a second signal.
+func (in *instance) shutdown() {
+	in.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), in.set.drainDelay+in.set.drainTimeout)
+	defer cancel()
+	in.log.Info("draining", "tunnels", in.proxy.Active(), "delay", in.set.drainDelay, "timeout", in.set.drainTimeout)
+	go func() {
+		select {
+		case <-in.stop:
+			in.log.Warn("a second signal: stopping at once", "tunnels", in.proxy.Active())
+			os.Exit(1)
+		case <-ctx.Done():
+		}
+	}()
+	if err := in.server.Shutdown(ctx); err != nil {
+		in.log.Warn("the drain deadline passed; what is left is cut", "tunnels", in.proxy.Active())
+		return
+	}
+	in.log.Info("drained")
+}
+
+// drainOnly is the drain of the administration port: the process stays.
+func (in *instance) drainOnly() {
+	if in.draining.Swap(true) {
+		return
+	}
+	go in.server.Shutdown(context.Background())
+}
+
+func (in *instance) close() {
+	in.server.Close()
+	in.proxy.Close()
+	in.pool.Close()
+	if l := in.reporter.Log(); l != nil {
+		l.Close()
+	}
+	in.admin.Close()
+	in.ids.Close()
+}
+
+func (in *instance) hboneAddr() string { return in.ln.Addr().String() }
+
+func (in *instance) addr(port string) string {
+	if a := in.admin.Addr(port); a != nil {
+		return a.String()
+	}
+	return ""
+}
+
+func (in *instance) addrs() map[string]string {
+	out := map[string]string{"hbone": in.hboneAddr()}
+	for _, p := range []string{"admin", "metrics", "ready", "stats"} {
+		if a := in.addr(p); a != "" {
+			out[p] = a
+		}
+	}
+	return out
+}
+
+func (in *instance) info() any {
+	state := "LIVE"
+	switch {
+	case in.draining.Load():
+		state = "DRAINING"
+	case in.store.Load() == nil:
+		state = "INITIALIZING"
+	}
+	return map[string]any{
+		"version": version.String(), "state": state, "uptime_current_epoch": time.Since(in.started).Truncate(time.Second).String(),
+		"command_line_options": map[string]any{"drain_time": in.set.drainTimeout.String()},
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"waypoint.dev/waypoint/admin"
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/identity"
+)
+
+// meshFlags say which mesh and which waypoint manifests are read for.
+type meshFlags struct {
+	waypoint, trustDomain, rootNamespace, clusterID, network, domain string
+	aliases                                                          []string
+	normalization                                                    string
+}
+
+func (f *meshFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.waypoint, "waypoint", "", "namespace/name of the Gateway to run as (default: the only waypoint Gateway there is)")
+	fs.StringVar(&f.trustDomain, "trust-domain", "cluster.local", "trust domain of the mesh")
+	fs.StringSliceVar(&f.aliases, "trust-domain-alias", nil, "further trust domains that count as the mesh's own")
+	fs.StringVar(&f.rootNamespace, "root-namespace", "istio-system", "namespace whose policies hold everywhere")
+	fs.StringVar(&f.clusterID, "cluster-id", "Kubernetes", "cluster name in metrics")
+	fs.StringVar(&f.network, "network", "", "network of this waypoint")
+	fs.StringVar(&f.domain, "domain", "cluster.local", "DNS domain of the cluster")
+	fs.StringVar(&f.normalization, "path-normalization", "BASE", "NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES")
+}
+
+var normalizations = map[string]config.Normalization{
+	"NONE": config.NormalizeNone, "BASE": config.NormalizeBase, "DEFAULT": config.NormalizeBase,
+	"MERGE_SLASHES": config.NormalizeMergeSlashes, "DECODE_AND_MERGE_SLASHES": config.NormalizeDecodeAndMergeSlashes,
+}
+
+func (f *meshFlags) options() (kube.Options, error) {
+	n, ok := normalizations[f.normalization]
+	if !ok {
+		return kube.Options{}, fmt.Errorf("--path-normalization %q: use NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES", f.normalization)
+	}
+	o := kube.Options{Mesh: config.Mesh{
+		TrustDomain: f.trustDomain, TrustAliases: f.aliases, RootNamespace: f.rootNamespace,
+		ClusterID: f.clusterID, Network: f.network, Domain: f.domain, Normalization: n,
+	}}
+	if f.waypoint != "" {
+		ns, name, ok := strings.Cut(f.waypoint, "/")
+		if !ok || ns == "" || name == "" {
+			return o, fmt.Errorf("--waypoint %q: use namespace/name of a Gateway", f.waypoint)
+		}
+		o.Waypoint = config.Owner{Namespace: ns, Name: name}
+	}
+	return o, nil
+}
+
+func (s *settings) register(fs *pflag.FlagSet) {
+	fs.StringVar(&s.hbone, "hbone-addr", ":15008", "where to take tunnels")
+	fs.StringVar(&s.ports.Admin, "admin-addr", admin.DefaultAddrs.Admin, "administration, loopback only")
+	fs.StringVar(&s.ports.Metrics, "metrics-addr", admin.DefaultAddrs.Metrics, "metrics")
+	fs.StringVar(&s.ports.Ready, "ready-addr", admin.DefaultAddrs.Ready, "readiness")
+	fs.StringVar(&s.ports.Stats, "stats-addr", admin.DefaultAddrs.Stats, "metrics where Envoy has them; empty: off")
+	fs.StringVar(&s.accessLog, "access-log", "", `access log: a file, or "-" for standard output (default: off, as in Istio)`)
+	fs.StringVar(&s.accessLogFormat, "access-log-format", "text", "text (Istio's default) or json")
+	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	fs.StringVar(&s.logLevel, "log-level", "info", "debug, info, warning or error")
+	fs.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "keep taking tunnels for so long after SIGTERM, until node proxies have heard")
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", 20*time.Second, "then let requests and streams end for so long")
+	fs.DurationVar(&s.maxAge, "max-connection-age", 30*time.Minute, "ask clients to reconnect after about so long, so that new replicas get their share; 0: never")
+}
+
+func runCommand() *cobra.Command {
+	var (
+		s                settings
+		mesh             meshFlags
+		dir              string
+		cert, key, roots string
+	)
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Serve Kubernetes manifests from a directory, reloaded on change",
+		Long: `run serves what a directory of ordinary Kubernetes manifests says: Gateway API
+routes, Istio policies, services and endpoints. Files are read again when they
+change. A file that cannot be read keeps the last good version of its objects.
+
+  waypoint run --config ./manifests --cert cert.pem --key key.pem --roots roots.pem
+
+The certificate is a SPIFFE identity of the mesh (spiffe://<domain>/ns/<namespace>/sa/<account>).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, level, err := newLogger(s.logFormat, s.logLevel)
+			if err != nil {
+				return err
+			}
+			o, err := mesh.options()
+			if err != nil {
+				return err
+			}
+			if dir == "" {
+				return errors.New("--config is required: a directory of Kubernetes manifests (try `waypoint demo` first)")
+			}
+			if cert == "" || key == "" || roots == "" {
+				return errors.New("--cert, --key and --roots are required: the waypoint proves its SPIFFE identity in every tunnel")
+			}
+			if s.maxAge == 0 {
+				s.maxAge = -1
+			}
+			ids, err := identity.FromFiles(cert, key, roots, append([]string{mesh.trustDomain}, mesh.aliases...), log)
+			if err != nil {
+				return err
+			}
+			in, err := start(s, ids, log, level)
+			if err != nil {
+				ids.Close()
+				return err
+			}
+			b := kube.NewBuilder(o)
+			return in.run(cmd.Context(), func(ctx context.Context) error {
+				return kube.Watch(ctx, dir, kube.WatchOptions{Failed: func(err error) {
+					log.Error("the configuration directory cannot be read; what was read stays in force", "error", err)
+				}}, func(objs *kube.Objects) { in.publish(b.Build(objs)) })
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&dir, "config", "", "directory of manifests")
+	fs.StringVar(&cert, "cert", "", "certificate chain, PEM")
+	fs.StringVar(&key, "key", "", "private key, PEM")
+	fs.StringVar(&roots, "roots", "", "trusted roots, PEM")
+	mesh.register(fs)
+	s.register(fs)
+	return cmd
+}
