@@ -78,9 +78,14 @@ type Destination struct {
 	Consumers map[string][]routing.Rule // by client namespace, replaces Routes for those clients
 	RouteKind string                    // kind that won the port under GEP-1294, else empty
 	Retries   []*resilience.Retry       // what Rule.Retry indexes
+	Faults    []*resilience.Fault       // what Rule.Fault indexes; also the Spec of a StageFault
+	Hashes    [][]balance.HashSource    // what Rule.Hash indexes: takes the place of the backend's own
+	Implicit  bool                      // Routes are the implicit default rule: they guard nothing, so undeclared bytes may still be TCP
 	Refs      []string                  // backend keys that Backend.Ref and Mirror.Ref index
 	Backend   string                    // key of the default backend; empty for workloads: the address itself
 	TCPRoutes []TCPRoute
+
+	Telemetry *Telemetry // what the source says of logs and traces; nil: nothing
 
 	HTTPOnly bool // a route, JWT, HTTP authorization or rate limit guards it: undeclared bytes never fall back to TCP
 	Settings HTTPSettings
@@ -129,6 +134,70 @@ type Stage struct {
 	Spec     any                // the kind's own settings (JWT rules, providers, limits): a plain struct of the package that runs it
 }
 
+// Telemetry is what a source asks of the records of a destination. It is shared
+// by many destinations.
+type Telemetry struct {
+	Logs    []AccessLog
+	Tracing *Tracing         // nil: none
+	Metrics []MetricOverride // Istio's standard metrics, in order
+}
+
+// AccessLog is one access logger.
+type AccessLog struct {
+	Kind       string // "file", "otel", "grpc"
+	Path       string // file: "/dev/stdout"
+	Text       string // format text, in Envoy's command operators
+	JSON       string // format as a JSON object, instead of Text
+	Backend    string // key of the backend that takes the records; otel and grpc
+	Authority  string // of that backend
+	Name       string // of the log
+	Expression string // CEL filter; empty: all
+	MinStatus  int    // only responses of this status and above; 0: all
+	Flags      []string
+}
+
+// Tracing says where spans go and how many are made.
+type Tracing struct {
+	Kind      string // "opentelemetry", "zipkin", ...; empty: no provider, spans go nowhere
+	Backend   string // key of the collector's backend
+	Authority string
+	Random    float64 // percent of the requests that carry no decision
+	Client    float64 // percent of the requests that ask for a trace
+	Overall   float64 // percent, upper bound of both
+	Tags      []TraceTag
+}
+
+// TraceTag is a custom tag of spans; one source is set.
+type TraceTag struct {
+	Name    string
+	Literal string
+	Header  string // request header, lower case
+	Env     string // environment variable
+	Format  string // Envoy's command operators
+	Default string // when the source has no value
+}
+
+// MetricOverride changes one of Istio's standard metrics.
+type MetricOverride struct {
+	Metric string            // "requests_total"; empty: all
+	Drop   bool              //
+	Set    map[string]string // tag and expression
+	Remove []string          // tags
+}
+
+// UpstreamTLS is TLS between the waypoint and a backend, inside the tunnel if
+// there is one.
+type UpstreamTLS struct {
+	SNI      string
+	SANs     []string // exact subject alternative names, one of which must be there; empty: any
+	CA       string   // "system", a file, or the name of a secret; empty: not verified
+	Cert     string   // file or secret of the client certificate; empty: none
+	Key      string   // file, when Cert is one
+	ALPN     []string
+	MinMinor uint8 // 2 or 3 for TLS 1.2 and 1.3; 0: 1.2
+	MaxMinor uint8
+}
+
 // TCPRoute sends connections onwards; the first whose SNI matches wins.
 type TCPRoute struct {
 	Route    string
@@ -146,6 +215,9 @@ type Backend struct {
 	Balance   balance.Policy
 	Settings  resilience.Settings
 	Missing   string // why it does not exist (answers Status 500 or 503 NC)
+
+	TLS        *UpstreamTLS // nil: plain text
+	ProxyProto uint8        // version of the PROXY protocol header to send; 0: none
 }
 
 // Workload is a pod or WorkloadEntry.

@@ -27,7 +27,9 @@ type ResourceError struct {
 }
 
 // Error names the resource and the cause.
-func (e *ResourceError) Error() string { return fmt.Sprintf("%s %q: %v", shortType(e.Type), e.Name, e.Err) }
+func (e *ResourceError) Error() string {
+	return fmt.Sprintf("%s %q: %v", shortType(e.Type), e.Name, e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *ResourceError) Unwrap() error { return e.Err }

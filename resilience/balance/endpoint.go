@@ -25,6 +25,8 @@ type Endpoint struct {
 	Hostname string         // DNS endpoints: name to resolve when Addr is invalid
 	// Authority is the CONNECT authority when it differs from Addr (double HBONE, another waypoint: VIP:port).
 	Authority string
+	// Double asks for a tunnel to Authority inside one to Tunnel, the gateway of another network.
+	Double bool
 	// HashKey is what ring hash and Maglev place the endpoint by. Empty: the text
 	// Envoy hashes in a waypoint, "envoy://connect_originate/" and Key for a
 	// tunnelled endpoint, Key for a plain one.

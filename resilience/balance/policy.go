@@ -28,6 +28,9 @@ type Policy struct {
 	TableSize        uint64  // Maglev: a prime up to 5,000,011; 0: 65,537 (Envoy)
 	ActiveBias       float64 // least request with unequal weights: 0: 1.0 (Envoy's active_request_bias)
 
+	// Port replaces the port that the client asked for, with Passthrough; 0: none.
+	Port uint16
+
 	// Hash lists the sources of the hash key, see HashKey. A route's own list
 	// takes its place.
 	Hash []HashSource
