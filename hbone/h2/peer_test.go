@@ -53,6 +53,13 @@ func runScript(t *testing.T, server bool, cfg Config, limit int, f func(p *peer)
 		p.c = NewClient(ours, cfg)
 	}
 	go func() { p.ret <- p.c.Serve() }()
+	defer func() { // also after Fatal
+		close(p.hold)
+		p.c.Close(nil)
+		<-p.c.Done()
+		theirs.Close()
+		synctest.Wait()
+	}()
 	if server {
 		io.WriteString(theirs, http2.ClientPreface)
 	} else {
@@ -62,10 +69,6 @@ func runScript(t *testing.T, server bool, cfg Config, limit int, f func(p *peer)
 		}
 	}
 	f(p)
-	close(p.hold)
-	p.c.Close(nil)
-	<-p.c.Done()
-	theirs.Close()
 }
 
 // greet exchanges SETTINGS.
