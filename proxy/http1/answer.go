@@ -108,7 +108,7 @@ func (x *server) final(h *codec.ResponseHead, f codec.Flags) error {
 	}
 	// The client may or may not send what it was never told to send (RFC 9110
 	// section 10.1.1): nothing behind this request can be trusted.
-	if x.head.Expect && !x.asked100 && !x.body.done {
+	if x.head.Expect && !x.asked100 {
 		closing = true
 	}
 	switch {

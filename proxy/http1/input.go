@@ -14,6 +14,9 @@ import (
 // larger head doubles the buffer.
 const inputSize = 4 << 10
 
+// minRead is the least room that a read behind a borrowed head is given.
+const minRead = 1 << 10
+
 // scratch is what an exchange needs beside its bytes. It goes back to a pool
 // while a connection is idle.
 type scratch struct {
@@ -91,7 +94,8 @@ func (in *input) room() {
 	if in.r == in.w {
 		in.r, in.w = in.pin, in.pin
 	}
-	if in.w < len(in.b.B) {
+	// Behind a head that nearly fills its buffer, reads would be tiny.
+	if free := len(in.b.B) - in.w; free >= minRead || in.pin == 0 && free > 0 {
 		return
 	}
 	n := in.w - in.r
