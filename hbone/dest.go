@@ -21,6 +21,7 @@ type dest struct {
 	conns   []*poolConn // that may take tunnels
 	dialing int
 	waiters []chan grant // oldest first
+	stage   Stage        // where the latest dial is, for those who run out of time
 	gone    bool         // evicted: what is dialed for it is thrown away
 }
 
@@ -67,17 +68,23 @@ func (p *Pool) acquire(ctx context.Context, key destKey) (*poolConn, error) {
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
+	at := StagePool // every connection is full
+	if d.dialing > 0 {
+		at = d.stage
+	}
 	if i := slices.Index(d.waiters, w); i >= 0 {
 		d.waiters = slices.Delete(d.waiters, i, i+1)
 		d.tidyLocked()
 		p.mu.Unlock()
 	} else {
 		p.mu.Unlock()
-		if g := <-w; g.c != nil {
+		switch g := <-w; {
+		case g.c != nil:
 			g.c.release(nil)
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return nil, g.err // it knows better what took so long
 		}
 	}
-	at := StageTCP // where a dial that takes its time most often is
 	return nil, dialError(ctx, at, errors.New("waiting for a connection: "+ctx.Err().Error()))
 }
 
@@ -160,6 +167,7 @@ func (d *dest) tidyLocked() {
 // dialLocked starts one dial.
 func (d *dest) dialLocked() {
 	d.dialing++
+	d.stage = StageTCP
 	d.pool.stats.dials.Add(1)
 	d.pool.wg.Go(d.dial)
 }
@@ -204,6 +212,9 @@ func (d *dest) connect(ctx context.Context) (*poolConn, error) {
 	if err != nil {
 		return nil, dialError(ctx, StageTCP, err)
 	}
+	p.mu.Lock()
+	d.stage = StageTLS
+	p.mu.Unlock()
 	var want []string
 	if d.key.identity != "" {
 		want = []string{d.key.identity}

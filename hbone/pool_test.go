@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,19 +44,21 @@ func TestDialStages(t *testing.T) {
 		cfg   PoolConfig
 		to    Target
 		stage Stage
+		text  string
 	}{
-		{"nobody listens", PoolConfig{}, target(closedAddr), StageTCP},
-		{"no handshake", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(muteAddr), StageTimeout},
-		{"another identity", PoolConfig{}, Target{Addr: addr, Authority: "a:1", Identity: "spiffe://td/ns/a/sa/b"}, StageIdentity},
-		{"foreign root", PoolConfig{TLS: other.client}, target(addr), StageIdentity},
-		{"no answer", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(hang), StageTimeout},
-		{"our certificate is not taken", PoolConfig{TLS: &mixed{SourceOf: other.client, roots: m.client}}, target(addr), StageTLS},
+		{"nobody listens", PoolConfig{}, target(closedAddr), StageTCP, "refused"},
+		{"no TCP", PoolConfig{ConnectTimeout: 50 * time.Millisecond, DialTCP: swallow}, target(closedAddr), StageTimeout, "during tcp"},
+		{"no handshake", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(muteAddr), StageTimeout, "during tls"},
+		{"another identity", PoolConfig{}, Target{Addr: addr, Authority: "a:1", Identity: "spiffe://td/ns/a/sa/b"}, StageIdentity, "want"},
+		{"foreign root", PoolConfig{TLS: other.client}, target(addr), StageIdentity, "unknown authority"},
+		{"no answer", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(hang), StageTimeout, "during connect"},
+		{"our certificate is not taken", PoolConfig{TLS: &mixed{SourceOf: other.client, roots: m.client}}, target(addr), StageTLS, "certificate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := m.pool(t, tt.cfg)
 			tun, err := p.Dial(ctxT(t), tt.to, nil)
-			if tun != nil || stageOf(t, err).Stage != tt.stage {
-				t.Errorf("%v, want %v", err, tt.stage)
+			if tun != nil || stageOf(t, err).Stage != tt.stage || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%v, want %v %q", err, tt.stage, tt.text)
 			}
 			if st := p.Stats(); st.Tunnels != 0 || st.Waiting != 0 {
 				t.Errorf("left behind: %+v", st)
@@ -81,6 +84,12 @@ func TestDialStages(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// swallow is a network that swallows SYNs.
+func swallow(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
 
 // mixed shows one source's certificate and trusts another's roots.
@@ -139,10 +148,7 @@ func TestSharedDial(t *testing.T) {
 
 func TestWaitersAreBounded(t *testing.T) {
 	m := newMesh(t)
-	p := m.pool(t, PoolConfig{MaxWaiting: 1, DialTCP: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}})
+	p := m.pool(t, PoolConfig{MaxWaiting: 1, DialTCP: swallow})
 	to := target(netip.MustParseAddrPort("127.0.0.1:1"))
 	done := make(chan error, 1)
 	go func() { _, err := p.Dial(ctxT(t), to, nil); done <- err }()
@@ -259,10 +265,7 @@ func TestEvict(t *testing.T) {
 func TestEvictFailsWaiters(t *testing.T) {
 	m := newMesh(t)
 	addr := netip.MustParseAddrPort("127.0.0.1:1")
-	p := m.pool(t, PoolConfig{DialTCP: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}})
+	p := m.pool(t, PoolConfig{DialTCP: swallow})
 	done := make(chan error, 1)
 	go func() { _, err := p.Dial(ctxT(t), target(addr), nil); done <- err }()
 	eventually(t, "one waits", func() bool { return p.Stats().Waiting == 1 })
