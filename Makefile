@@ -38,6 +38,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  for t in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$f/*_test.go | sed 's/func //'); do \
 	    echo "$$f $$t"; $(GO) test $$f -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME); done; done
 
+soak: ## 15,000 tunnels over 300 connections, each within 8 KiB
+	$(GO) test ./hbone -run '^$$' -bench IdleTunnels -benchtime 1x
+
 h2spec: ## the HTTP/2 conformance suite against both engines
 	cd conformance/h2spec && $(GO) test ./...
 

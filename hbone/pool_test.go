@@ -394,6 +394,7 @@ func TestDeadConnection(t *testing.T) {
 	if st := p.Stats(); st.Dead != 1 || st.Retries != 5 {
 		t.Errorf("%+v", st)
 	}
+	<-old.Draining()
 	roundTripOnce(t, p, target(addr))
 	old.Close()
 	eventually(t, "the dead connection is closed with its last tunnel", func() bool { return p.Stats().Conns == 1 })

@@ -320,6 +320,7 @@ func (c *poolConn) probe() {
 		p.mu.Unlock()
 		p.stats.dead.Add(1)
 		p.log.Warn("pooled connection does not answer, giving it up", "addr", c.dest.key.addr, "error", err)
+		c.h2.Shutdown() // so that idle HTTP connections inside are not used again
 		if none {
 			c.h2.Close(errDead)
 		}
