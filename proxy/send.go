@@ -159,15 +159,32 @@ func (x *exchange) relay(cl codec.Client, h *codec.ResponseHead) failure {
 		x.rec.Details = "via_upstream"
 	}
 	head := codec.ResponseHead{Status: h.Status, Fields: x.out, Length: h.Length}
-	x.started = true
-	var err error
-	if h.Length == codec.LengthNone {
-		err = x.srv.WriteHead(&head, codec.End)
-		if err == nil {
-			err = x.endless(cl)
+	if h.Length != codec.LengthNone {
+		x.started = true
+		return x.relayed(cl, x.relayBody(cl, &head, h))
+	}
+	// The end is here, or as good as: reading it first tells whether trailers
+	// follow, and lets the connection be kept.
+	if err := x.endless(cl); err != nil {
+		f := x.why(err)
+		x.giveUp(cl)
+		x.rec.Details = ""
+		if f == failClient || f == failCut {
+			x.left()
+		} else {
+			x.fail(f, false)
 		}
-	} else {
-		err = x.relayBody(cl, &head, h)
+		return f
+	}
+	x.started = true
+	t := cl.Trailers()
+	if len(t) == 0 || x.in.Method == "HEAD" {
+		return x.relayed(cl, x.srv.WriteHead(&head, codec.End))
+	}
+	head.Length = codec.LengthUnknown
+	err := x.srv.WriteHead(&head, codec.More)
+	if err == nil {
+		err = x.endBody(cl, nil)
 	}
 	return x.relayed(cl, err)
 }
@@ -182,9 +199,9 @@ func (x *exchange) endless(cl codec.Client) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return upstreamError{err}
+			return err
 		case n > 0:
-			return upstreamError{codec.ErrProtocol}
+			return &codec.Error{Kind: codec.Protocol, Remote: true}
 		}
 	}
 }
