@@ -1,0 +1,187 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/config"
+)
+
+func TestDrainInsideTunnels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer r.close()
+		hold := make(chan struct{})
+		r.handle(pod1, func(w http.ResponseWriter, req *http.Request) {
+			if req.URL.Path == "/slow" {
+				<-hold
+			}
+			fmt.Fprint(w, "ok")
+		})
+		draining := make(chan struct{})
+		fresh, _ := r.open(vip+":80", draining) // accepted, no byte yet
+		idle, _ := r.open(vip+":80", draining)
+		exchangeOn(t, idle, get)
+		busy, _ := r.open(vip+":80", draining)
+		_, _ = io.WriteString(busy, "GET /slow HTTP/1.1\r\nHost: c\r\n\r\n")
+		synctest.Wait()
+		close(draining)
+		synctest.Wait()
+		for name, c := range map[string]*memConn{"fresh": fresh, "idle": idle} {
+			if b, err := io.ReadAll(struct{ io.Reader }{c}); err != nil || len(b) > 0 {
+				t.Errorf("%s: %q %v", name, b, err)
+			}
+		}
+		close(hold)
+		resp, body := readResponse(t, bufio.NewReader(busy), "GET")
+		if !resp.Close || body != "ok" {
+			t.Errorf("busy: close %v, %q", resp.Close, body)
+		}
+		synctest.Wait()
+		if n := r.p.Active(); n != 0 {
+			t.Errorf("%d tunnels are left", n)
+		}
+		// One that still comes is served once.
+		late, _ := r.open(vip+":80", draining)
+		_, _ = io.WriteString(late, get)
+		synctest.Wait()
+		r.idle()
+	})
+}
+
+func TestDrainHTTP2AndTCP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(m *config.Model) {
+			addBackend(m, "cart.shop.svc.cluster.local|80", config.ProtocolAuto, pod1)
+			m.Destinations[0].Protocol = config.ProtocolAuto
+		})
+		defer r.close()
+		hold := make(chan struct{})
+		r.on(pod1, func(c *memConn) {
+			br := bufio.NewReader(c)
+			if b, _ := br.Peek(3); string(b) != "PRI" {
+				_, _ = io.Copy(struct{ io.Writer }{c}, br)
+				return
+			}
+			r.handleH2(&memConn{r: prefixed(br, c.r), w: c.w}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { <-hold; fmt.Fprint(w, "ok") }))
+		})
+		c, _ := r.tunnel()
+		cc := h2Client(t, c)
+		got := make(chan string)
+		go func() {
+			req, _ := http.NewRequest("GET", "http://cart/", nil)
+			resp, err := cc.RoundTrip(req)
+			if err != nil {
+				got <- err.Error()
+				return
+			}
+			b, _ := io.ReadAll(resp.Body)
+			got <- string(b)
+		}()
+		raw, _ := r.tunnel()
+		_, _ = io.WriteString(raw, "*1\r\n")
+		readN(t, raw, 4)
+		synctest.Wait()
+		r.p.Drain()
+		time.Sleep(10 * time.Second)
+		if cc.CanTakeNewRequest() {
+			t.Error("no GOAWAY came")
+		}
+		close(hold)
+		if s := <-got; s != "ok" {
+			t.Errorf("open stream: %q", s)
+		}
+		time.Sleep(time.Second)
+		if n := r.p.Active(); n != 1 {
+			t.Errorf("%d tunnels are left, want the TCP one", n)
+		}
+		_, _ = io.WriteString(raw, "more")
+		readN(t, raw, 4)
+		_ = raw.Close()
+		_ = cc.Close()
+	})
+}
+
+// prefixed puts what br has read back in front of p.
+func prefixed(br *bufio.Reader, p *memPipe) *memPipe {
+	b, _ := br.Peek(br.Buffered())
+	p.set(func() { p.data = append(append([]byte(nil), b...), p.data...) })
+	return p
+}
+
+const upgradeRequest = "GET /chat HTTP/1.1\r\nHost: c\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+
+func websocketEcho(c *memConn) {
+	br := bufio.NewReader(c)
+	req, err := http.ReadRequest(br)
+	if err != nil || !strings.EqualFold(req.Header.Get("Upgrade"), "websocket") {
+		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nhi")
+	_, _ = io.Copy(struct{ io.Writer }{c}, br)
+	_ = c.CloseWrite()
+}
+
+func TestWebSocket(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	r.on(pod1, websocketEcho)
+	c, _ := r.tunnel()
+	_, _ = io.WriteString(c, upgradeRequest+"early")
+	br := bufio.NewReader(c)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != 101 || resp.Header.Get("Sec-Websocket-Accept") != "x" {
+		t.Fatalf("%+v %v", resp, err)
+	}
+	if s := readN(t, br, 7); s != "hiearly" {
+		t.Errorf("%q", s)
+	}
+	_, _ = io.WriteString(c, "frame")
+	_ = c.CloseWrite()
+	if b, err := io.ReadAll(br); err != nil || string(b) != "frame" {
+		t.Errorf("%q %v", b, err)
+	}
+	r.idle()
+	if rec := r.last(1); rec.Code != 101 || rec.Received != 10 || rec.Sent != 12 || rec.Flags != 0 {
+		t.Errorf("record %d %d %d %v", rec.Code, rec.Received, rec.Sent, rec.Flags)
+	}
+}
+
+func TestWebSocketIsCutByPolicy(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	r.on(pod1, websocketEcho)
+	c, _ := r.tunnel()
+	_, _ = io.WriteString(c, upgradeRequest)
+	br := bufio.NewReader(c)
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatalf("%+v %v", resp, err)
+	}
+	readN(t, br, 2)
+	r.swap(cartModel(policy(authz.Deny, authz.RuleSpec{From: []authz.Source{{Principals: []string{"*/sa/curl"}}}})))
+	if _, err := io.ReadAll(br); err == nil {
+		t.Error("ended cleanly")
+	}
+	r.idle()
+	if rec := r.last(1); rec.Details != "policy_changed" {
+		t.Errorf("record %q", rec.Details)
+	}
+}
+
+// A backend that refuses the upgrade answers like any other.
+func TestUpgradeRefused(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	r.handle(pod1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) })
+	if resp, _ := r.do(upgradeRequest); resp.StatusCode != 403 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
