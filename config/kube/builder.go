@@ -154,7 +154,7 @@ func (r *build) reuse() {
 
 func (r *build) problem(sev config.Severity, o *Object, field, reason, format string, args ...any) {
 	r.model.Problems = append(r.model.Problems, config.Problem{
-		Severity: sev, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Source: o.Source,
+		Severity: sev, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Source: r.objs.source(o.Key),
 		Field: field, Reason: reason, Message: fmt.Sprintf(format, args...),
 	})
 }

@@ -21,6 +21,7 @@ type Objects struct {
 type entry struct {
 	current *Object // as its source has it
 	good    *Object // last version without an Err; nil if there was none
+	source  string  // where the current version stands
 }
 
 // NewObjects returns an empty store.
@@ -33,15 +34,10 @@ func (s *Objects) Put(o *Object) bool {
 	if e == nil {
 		e = &entry{}
 		s.m[o.Key] = e
-	} else if e.current != nil && e.current.sum == o.sum && errString(e.current.Err) == errString(o.Err) {
-		if e.current.Source == o.Source {
-			return false
-		}
-		// It moved within its file: only messages about it change.
-		if e.current.Err == nil {
-			e.current.Source = o.Source
-			return false
-		}
+	}
+	e.source = o.Source // it may have moved, which changes only messages about it
+	if e.current != nil && e.current.sum == o.sum && errString(e.current.Err) == errString(o.Err) {
+		return false
 	}
 	e.current = o
 	if o.Err == nil {
@@ -77,7 +73,7 @@ func (s *Objects) Get(k Key) *Object {
 // source returns where the current version of an object stands.
 func (s *Objects) source(k Key) string {
 	if e := s.m[k]; e != nil {
-		return e.current.Source
+		return e.source
 	}
 	return ""
 }
@@ -123,7 +119,7 @@ func (s *Objects) Problems() []config.Problem {
 	out := append([]config.Problem(nil), s.extra...)
 	for _, e := range s.m {
 		o := e.current
-		p := config.Problem{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Source: o.Source}
+		p := config.Problem{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Source: e.source}
 		info := kinds[groupKind{o.Group, o.Kind}]
 		switch {
 		case o.Err != nil:

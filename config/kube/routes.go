@@ -153,7 +153,7 @@ func (r *build) route(d *config.Destination, s *service, p *port) {
 	}
 	slices.Sort(names)
 	for _, ns := range names {
-		kind, winners := r.pickKind(byNS[ns], d)
+		kind, winners := r.pickKind(byNS[ns], d, s, p)
 		if kind == "TLSRoute" || kind == "TCPRoute" {
 			if ns != "" {
 				for _, x := range winners {
@@ -169,7 +169,9 @@ func (r *build) route(d *config.Destination, s *service, p *port) {
 		}
 		if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
 			for _, x := range winners {
-				x.reject(s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is not an HTTP port")
+				if named := x.reject(s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is not an HTTP port"); !named && len(s.ports) > 1 {
+					continue // it means the service's other ports
+				}
 				r.problem(config.Error, x.obj, "spec.parentRefs", "UnsupportedProtocol", "%s cannot act on %s, which is no HTTP port", kind, d.Key)
 			}
 			continue
@@ -191,7 +193,7 @@ func (r *build) route(d *config.Destination, s *service, p *port) {
 }
 
 // pickKind keeps the routes of the best kind and rejects the others.
-func (r *build) pickKind(xs []*route, d *config.Destination) (kind string, winners []*route) {
+func (r *build) pickKind(xs []*route, d *config.Destination, s *service, p *port) (kind string, winners []*route) {
 	for _, x := range xs {
 		if kindRank[x.obj.Kind] > kindRank[kind] {
 			kind = x.obj.Kind
@@ -202,7 +204,7 @@ func (r *build) pickKind(xs []*route, d *config.Destination) (kind string, winne
 			winners = append(winners, x)
 			continue
 		}
-		x.conflict(d, kind)
+		x.reject(s, p, "Conflicted", "port "+strconv.Itoa(int(p.number))+" has a "+kind)
 		r.problem(config.Error, x.obj, "spec.parentRefs", "Conflicted", "%s has a %s, which takes precedence over a %s (GEP-1294); this route is not used there", d.Key, kind, x.obj.Kind)
 	}
 	return kind, winners

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"waypoint.dev/waypoint/config"
@@ -76,8 +75,9 @@ func (r *build) parentStatus(x *route, p *ParentRef) ParentStatus {
 	return st
 }
 
-// reject records that one port of a service does not take the route.
-func (x *route) reject(s *service, p *port, reason, msg string) {
+// reject records that one port of a service does not take the route. It reports
+// whether a parent reference names the port.
+func (x *route) reject(s *service, p *port, reason, msg string) (named bool) {
 	for i := range x.parents {
 		if x.attaches(&x.parents[i], s, p.number) {
 			st := &x.status.Parents[i]
@@ -85,23 +85,10 @@ func (x *route) reject(s *service, p *port, reason, msg string) {
 			if st.rejected == nil {
 				st.rejected = &condition{reason, msg}
 			}
+			named = named || x.parents[i].Port != nil
 		}
 	}
-}
-
-func (x *route) conflict(d *config.Destination, kind string) {
-	for i := range x.parents {
-		p := &x.parents[i]
-		st := &x.status.Parents[i]
-		if st.Ours && strings.HasPrefix(d.Key, p.Name+".") || st.Ours && *p.Kind == "ServiceEntry" {
-			if p.Port == nil || *p.Port == int32(d.Port) {
-				st.ports++
-				if st.rejected == nil {
-					st.rejected = &condition{"Conflicted", "port " + strconv.Itoa(int(d.Port)) + " has a " + kind}
-				}
-			}
-		}
-	}
+	return named
 }
 
 // addRef records a backend that cannot be resolved.
@@ -115,7 +102,10 @@ func (x *route) addRef(reason, msg string) {
 func (x *route) unsupported(msg string) { x.addRef("UnsupportedValue", msg) }
 
 func (x *route) brokenRule(i int, why string) {
-	msg := fmt.Sprintf("spec.rules[%d]: %s", i, why)
+	msg := why
+	if !strings.HasPrefix(why, "spec.rules[") {
+		msg = fmt.Sprintf("spec.rules[%d]: %s", i, why)
+	}
 	for _, c := range x.refs {
 		if c.reason == "UnsupportedValue" && strings.Contains(c.message, fmt.Sprintf("spec.rules[%d].", i)) {
 			return

@@ -156,10 +156,14 @@ func (t *translator) backends(x *route, rule int, bs []BackendRef, redirect bool
 
 // target resolves a backend reference. The result has Invalid set when it cannot.
 func (t *translator) target(x *route, b *BackendObject, path string) routing.Backend {
+	effect := "its share answers 500"
+	if strings.Contains(path, "requestMirror") {
+		effect = "nothing is copied to it"
+	}
 	invalid := func(reason, format string, args ...any) routing.Backend {
 		msg := fmt.Sprintf(format, args...)
 		x.addRef(reason, path+": "+msg)
-		t.problem(config.Error, x.obj, path, reason, "%s; its share answers 500", msg)
+		t.problem(config.Error, x.obj, path, reason, "%s; %s", msg, effect)
 		return routing.Backend{Ref: -1, Invalid: msg, Status: 500} // Gateway API: an invalid backend keeps its share as 500
 	}
 	ns := x.obj.Namespace

@@ -1,0 +1,98 @@
+package kube
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"waypoint.dev/waypoint/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store parses manifests into a fresh store.
+func store(t testing.TB, manifests ...string) *Objects {
+	t.Helper()
+	s := NewObjects()
+	for _, m := range manifests {
+		put(t, s, m)
+	}
+	return s
+}
+
+func put(t testing.TB, s *Objects, manifest string) {
+	t.Helper()
+	objs, err := Parse("test.yaml", []byte(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objs {
+		s.Put(o)
+	}
+}
+
+// TestGolden builds each input, beside base.yaml where its name does not start with
+// "alone", and compares what would be served.
+func TestGolden(t *testing.T) {
+	inputs, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil || len(inputs) == 0 {
+		t.Fatal("no inputs", err)
+	}
+	base, err := os.ReadFile("testdata/base.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range inputs {
+		name := filepath.Base(in)
+		t.Run(name, func(t *testing.T) {
+			data, err := os.ReadFile(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := NewObjects()
+			if !bytes.HasPrefix([]byte(name), []byte("alone")) {
+				put(t, s, string(base))
+			}
+			objs, err := Parse(name, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range objs {
+				s.Put(o)
+			}
+			b := NewBuilder(Options{})
+			m := b.Build(s)
+			var out bytes.Buffer
+			Print(&out, m)
+			for _, st := range b.RouteStatuses() {
+				for _, p := range st.Parents {
+					for _, c := range p.Conditions {
+						out.WriteString("status " + st.Kind + " " + st.Namespace + "/" + st.Name + " " + p.Ref.Name + ": " + c.Type + " " + map[bool]string{true: "True", false: "False"}[c.Status] + " " + c.Reason + ": " + c.Message + "\n")
+					}
+				}
+			}
+			golden := in[:len(in)-len(".in.yaml")] + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(want, out.Bytes()) {
+				t.Errorf("differs from %s; got:\n%s", golden, out.Bytes())
+			}
+			if sn, _ := config.Compile(m, nil, config.Env{}); len(sn.Chains()) != len(m.Destinations) {
+				t.Errorf("%d chains of %d destinations", len(sn.Chains()), len(m.Destinations))
+			}
+		})
+	}
+}
