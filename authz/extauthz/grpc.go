@@ -167,9 +167,9 @@ func outcomeOf(resp *authv3.CheckResponse) (Outcome, error) {
 		d := resp.GetDeniedResponse()
 		headers, err := edits(d.GetHeaders())
 		if err != nil {
-			// A denial stays one; only what cannot be sent goes.
-			return denied(int(d.GetStatus().GetCode()), nil, d.GetBody()), nil
+			headers = nil // a denial stays one; only what cannot be sent goes
 		}
+		addLines(headers)
 		return denied(int(d.GetStatus().GetCode()), headers, d.GetBody()), nil
 	}
 	// Without a status the message says OK by its zero value. An empty message from
@@ -186,11 +186,7 @@ func outcomeOf(resp *authv3.CheckResponse) (Outcome, error) {
 	if o.Response, err = edits(ok.GetResponseHeadersToAdd()); err != nil {
 		return Outcome{}, err
 	}
-	for i, e := range o.Response { // a response takes a further line where a request joins
-		if e.Op == Append {
-			o.Response[i].Op = Add
-		}
-	}
+	addLines(o.Response)
 	for _, name := range ok.GetHeadersToRemove() {
 		e, use, err := edit(Remove, name, "")
 		if err != nil {
@@ -205,6 +201,15 @@ func outcomeOf(resp *authv3.CheckResponse) (Outcome, error) {
 	}
 	o.QueryRemove = ok.GetQueryParametersToRemove()
 	return o, nil
+}
+
+// addLines: a response takes a further line where a request joins values.
+func addLines(es []Edit) {
+	for i := range es {
+		if es[i].Op == Append {
+			es[i].Op = Add
+		}
+	}
 }
 
 // edits reads header options. In these messages "append" defaults to false and

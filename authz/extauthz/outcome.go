@@ -36,7 +36,7 @@ type Outcome struct {
 }
 
 // Pass reports whether the request goes on.
-func (o *Outcome) Pass() bool { return o.Verdict == Allowed || o.Verdict == FailedOpen }
+func (o Outcome) Pass() bool { return o.Verdict == Allowed || o.Verdict == FailedOpen }
 
 // Op is what an Edit does to the lines of its name.
 type Op uint8
