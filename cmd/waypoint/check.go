@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -20,17 +21,17 @@ func checkCommand() *cobra.Command {
 		Short: "Say what a directory of manifests would serve, and what is wrong with it",
 		Long: `check reads manifests as the waypoint and the API server read them, prints what
 would be served, and every object that is refused, ignored, or does less than it
-seems to. It exits 1 if anything is refused.`,
+seems to. It exits 1 if there is an error among them.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := mesh.options()
 			if err != nil {
 				return err
 			}
-			objs, err := kube.LoadDir(args[0])
-			if objs == nil {
+			if _, err := os.ReadDir(args[0]); err != nil {
 				return err
 			}
+			objs, err := kube.LoadDir(args[0])
 			m := kube.NewBuilder(o).Build(objs)
 			_, compiled := config.Compile(m, nil, config.Env{})
 			m.Problems = append(m.Problems, compiled...)
@@ -52,7 +53,7 @@ seems to. It exits 1 if anything is refused.`,
 				return err
 			}
 			if refused > 0 {
-				return fmt.Errorf("%d objects refused", refused)
+				return fmt.Errorf("%d errors: what they name does not work as written", refused)
 			}
 			if len(m.Destinations) == 0 {
 				return errors.New("nothing would be served: no service or pod uses this waypoint (label it or its namespace istio.io/use-waypoint)")
