@@ -361,3 +361,14 @@ func BenchmarkBuild10k(b *testing.B) {
 		bl.Build(s)
 	}
 }
+
+func TestSettings(t *testing.T) {
+	base := strings.Replace(manifest(t, "testdata/base.yaml"), "metadata: {name: waypoint, namespace: shop}",
+		"metadata: {name: waypoint, namespace: shop, annotations: {"+annXFCC+": 'true'}}", 1)
+	m := NewBuilder(Options{Mesh: config.Mesh{Normalization: config.NormalizeMergeSlashes}}).Build(store(t, base))
+	for _, d := range m.Destinations {
+		if !d.Settings.XFCC || d.Settings.Normalization != config.NormalizeMergeSlashes {
+			t.Errorf("%s: %+v", d.Key, d.Settings)
+		}
+	}
+}

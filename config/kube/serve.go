@@ -26,10 +26,22 @@ func (r *build) serve(s *service) {
 			Protocol: p.proto,
 			Service:  describe(s, p),
 			Backend:  r.backend(s, p),
+			Settings: r.settings(),
 		}
 		r.guard(d, s.obj, s.obj.Namespace)
 		r.route(d, s, p)
 		r.model.Destinations = append(r.model.Destinations, d)
+	}
+}
+
+// annXFCC on the Gateway asks for the caller's identity in x-forwarded-client-cert.
+const annXFCC = "ambient.istio.io/xfcc-include-client-identity"
+
+// settings are those of the mesh and of this waypoint's Gateway.
+func (r *build) settings() config.HTTPSettings {
+	return config.HTTPSettings{
+		Normalization: r.mesh.Normalization,
+		XFCC:          r.gw.Meta.Annotations[annXFCC] == "true",
 	}
 }
 
@@ -43,7 +55,7 @@ func (r *build) serveWorkloads() {
 			continue
 		}
 		d := &config.Destination{Key: "workload/" + w.UID, Workload: true,
-			Service: config.Service{Namespace: w.Namespace}}
+			Service: config.Service{Namespace: w.Namespace}, Settings: r.settings()}
 		for _, a := range w.Addrs {
 			d.Addrs = append(d.Addrs, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
 		}
