@@ -60,7 +60,8 @@ type exchange struct {
 	up       codec.RequestHead
 	fields   []attrs.Field // of req
 	upFields []attrs.Field // of up when a rule edits them
-	out      []attrs.Field // of the response
+	reply    codec.ResponseHead
+	out      []attrs.Field // of reply
 	scratch  []byte        // text written for this request
 
 	clock
@@ -188,7 +189,7 @@ func (x *exchange) reset() {
 	x.cors, x.extra, x.hash = 0, nil, 0
 	clear(x.mirrors)
 	x.mirrors = x.mirrors[:0]
-	x.up = codec.RequestHead{}
+	x.up, x.reply = codec.RequestHead{}, codec.ResponseHead{}
 	x.fields = emptied(x.fields)
 	x.upFields = emptied(x.upFields)
 	x.out = emptied(x.out)

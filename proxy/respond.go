@@ -27,7 +27,8 @@ func (x *exchange) answer(r reply) {
 		x.rec.Details = r.details
 	}
 	fs := append(x.out[:0], r.fields...)
-	h := codec.ResponseHead{Status: r.status}
+	x.reply = codec.ResponseHead{Status: r.status}
+	h := &x.reply
 	body := r.body
 	if x.grpc && !r.plain {
 		h.Status = 200
@@ -58,7 +59,7 @@ func (x *exchange) answer(r reply) {
 	x.out = fs
 	h.Fields = fs
 	x.rec.Code = h.Status
-	x.sendAnswer(&h, body)
+	x.sendAnswer(h, body)
 }
 
 func (x *exchange) sendAnswer(h *codec.ResponseHead, body string) {

@@ -108,8 +108,8 @@ func (x *exchange) readHead(cl codec.Client) (*codec.ResponseHead, error) {
 		x.src.forget()
 		x.started = true // no other attempt may answer after this
 		x.out = append(x.out[:0], h.Fields...)
-		info := codec.ResponseHead{Status: h.Status, Fields: x.out}
-		if err := x.srv.WriteHead(&info, 0); err != nil {
+		x.reply = codec.ResponseHead{Status: h.Status, Fields: x.out}
+		if err := x.srv.WriteHead(&x.reply, 0); err != nil {
 			x.gone.Store(true)
 			return nil, err
 		}
@@ -158,10 +158,10 @@ func (x *exchange) relay(cl codec.Client, h *codec.ResponseHead) failure {
 	if x.rec.Details == "" {
 		x.rec.Details = "via_upstream"
 	}
-	head := codec.ResponseHead{Status: h.Status, Fields: x.out, Length: h.Length}
+	x.reply = codec.ResponseHead{Status: h.Status, Fields: x.out, Length: h.Length}
 	if h.Length != codec.LengthNone {
 		x.started = true
-		return x.relayed(cl, x.relayBody(cl, &head, h))
+		return x.relayed(cl, x.relayBody(cl, &x.reply, h))
 	}
 	// The end is here, or as good as: reading it first tells whether trailers
 	// follow, and lets the connection be kept.
@@ -179,10 +179,10 @@ func (x *exchange) relay(cl codec.Client, h *codec.ResponseHead) failure {
 	x.started = true
 	t := cl.Trailers()
 	if len(t) == 0 || x.in.Method == "HEAD" {
-		return x.relayed(cl, x.srv.WriteHead(&head, codec.End))
+		return x.relayed(cl, x.srv.WriteHead(&x.reply, codec.End))
 	}
-	head.Length = codec.LengthUnknown
-	err := x.srv.WriteHead(&head, codec.More)
+	x.reply.Length = codec.LengthUnknown
+	err := x.srv.WriteHead(&x.reply, codec.More)
 	if err == nil {
 		err = x.endBody(cl, nil)
 	}

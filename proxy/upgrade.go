@@ -17,9 +17,9 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	}
 	x.replyHead(h)
 	x.rec.Details = "via_upstream"
-	head := codec.ResponseHead{Status: h.Status, Fields: x.out, Upgrade: h.Upgrade}
+	x.reply = codec.ResponseHead{Status: h.Status, Fields: x.out, Upgrade: h.Upgrade}
 	x.started = true
-	if err := x.srv.WriteHead(&head, 0); err != nil {
+	if err := x.srv.WriteHead(&x.reply, 0); err != nil {
 		return x.relayed(cl, err)
 	}
 	x.clockEnds(cl) // a route's timeout ends with the handshake

@@ -266,7 +266,9 @@ func (s *ServerConn) readHead() error {
 				}
 			}
 		}
-		if s.opts.HeadTimeout > 0 && !timed {
+		// The first read returns at once: the wait for it is over, or bytes of the
+		// head before it came along. So a head that comes whole needs no timer.
+		if s.opts.HeadTimeout > 0 && !timed && s.in.buffered() > 0 {
 			timed = true
 			s.c.SetReadDeadline(time.Now().Add(s.opts.HeadTimeout))
 		}
