@@ -1,0 +1,5 @@
+//go:build soak
+
+package h2
+
+func init() { interopBytes = 1 << 30 }
