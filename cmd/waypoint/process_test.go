@@ -1,0 +1,373 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/internal/testmesh"
+)
+
+// rig is the shop with its waypoint as a process, on addresses of its own.
+type rig struct {
+	t      *testing.T
+	ca     *identity.CA
+	dir    string // certificates
+	config string
+	app    *testmesh.App
+	node   *testmesh.Node
+	client *testmesh.Client
+	front  *testmesh.Capture
+	http   *http.Client
+
+	cmd          *exec.Cmd
+	hbone        netip.AddrPort
+	admin, ready string
+	exited       chan error
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+const podIP = "127.0.6.21"
+
+// newRig starts everything; args go to `waypoint run` behind the usual ones.
+func newRig(t *testing.T, args ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), config: shop(t), exited: make(chan error, 1)}
+	files, _ := filepath.Glob(r.config + "/*.yaml")
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		os.WriteFile(f, bytes.ReplaceAll(b, []byte("127.0.1."), []byte("127.0.6.")), 0o644)
+	}
+	var err error
+	if r.ca, err = identity.NewCA("cluster.local"); err != nil {
+		t.Fatal(err)
+	}
+	r.writeIdentity()
+	ip := netip.MustParseAddr(podIP)
+	if r.app, err = testmesh.NewApp("cart-v2", podIP+":8080"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.app.Close() })
+	if r.node, err = testmesh.NewNode(ip, r.source("shop", "cart"), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.node.Close() })
+	r.start(args...)
+	r.client = testmesh.NewClient(r.source("clients", "curl"))
+	t.Cleanup(r.client.Close)
+	if r.front, err = r.client.Capture("127.0.0.1:0", func() netip.AddrPort { return r.hbone }, "10.96.0.12:80"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.front.Close() })
+	r.http = &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
+	t.Cleanup(r.http.CloseIdleConnections)
+	return r
+}
+
+func (r *rig) source(ns, sa string) identity.Source {
+	s := r.ca.Source(ns, sa, time.Hour)
+	r.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// writeIdentity puts a new certificate and the CA's present roots in place.
+func (r *rig) writeIdentity() string {
+	svid, err := r.ca.Issue("shop", "waypoint", time.Hour)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	chain, key, err := svid.PEM()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"cert.pem": chain, "key.pem": key, "roots.pem": r.ca.Bundle().PEM} {
+		tmp := filepath.Join(r.dir, "."+name)
+		os.WriteFile(tmp, b, 0o600)
+		os.Rename(tmp, filepath.Join(r.dir, name))
+	}
+	return svid.Certificate.Leaf.SerialNumber.Text(16)
+}
+
+func (r *rig) start(args ...string) {
+	r.t.Helper()
+	r.cmd = exec.Command(binary, append([]string{"run", "--config", r.config,
+		"--cert", r.dir + "/cert.pem", "--key", r.dir + "/key.pem", "--roots", r.dir + "/roots.pem", "--log-format", "json",
+		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", ""}, args...)...)
+	stderr, err := r.cmd.StderrPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	serving := make(chan struct{})
+	go func() {
+		var once sync.Once
+		s := bufio.NewScanner(stderr)
+		for s.Scan() {
+			r.mu.Lock()
+			r.log.Write(s.Bytes())
+			r.log.WriteByte('\n')
+			r.mu.Unlock()
+			var line struct{ Msg, HBONE, Admin, Ready string }
+			if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "serving" {
+				r.hbone, _ = netip.ParseAddrPort(line.HBONE)
+				r.admin, r.ready = "http://"+line.Admin, "http://"+line.Ready
+				once.Do(func() { close(serving) })
+			}
+		}
+		r.exited <- r.cmd.Wait()
+	}()
+	r.t.Cleanup(func() {
+		r.cmd.Process.Kill()
+		<-r.exited
+	})
+	select {
+	case <-serving:
+	case <-time.After(20 * time.Second):
+		r.t.Fatalf("not serving:\n%s", r.said())
+	}
+}
+
+func (r *rig) said() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+// wait returns how the process ended.
+func (r *rig) wait(d time.Duration) error {
+	r.t.Helper()
+	select {
+	case err := <-r.exited:
+		r.exited <- err
+		return err
+	case <-time.After(d):
+		r.t.Fatalf("still running after %v:\n%s", d, r.said())
+	}
+	return nil
+}
+
+func (r *rig) get(path string) (int, string, http.Header) {
+	r.t.Helper()
+	return r.fetch("http://" + r.front.Addr().String() + path)
+}
+
+func (r *rig) fetch(url string) (int, string, http.Header) {
+	r.t.Helper()
+	res, err := r.http.Get(url)
+	if err != nil {
+		r.t.Fatalf("%s: %v\n%s", url, err, r.said())
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatalf("%s: %v", url, err)
+	}
+	return res.StatusCode, string(b), res.Header
+}
+
+// eventually polls until ok says yes.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.t.Fatalf("not within 10 s: %s\n%s", what, r.said())
+}
+
+func (r *rig) put(file, data string) {
+	tmp := filepath.Join(r.config, "."+file)
+	os.WriteFile(tmp, []byte(data), 0o644)
+	os.Rename(tmp, filepath.Join(r.config, file))
+}
+
+func TestDrainLosesNothing(t *testing.T) {
+	r := newRig(t, "--drain-delay", "500ms", "--drain-timeout", "10s")
+	if code, body, _ := r.get("/items"); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	if code, _, _ := r.fetch(r.ready + "/healthz/ready"); code != 200 {
+		t.Fatalf("ready: %d", code)
+	}
+	// A request that is under way for longer than the delay.
+	slow := make(chan int, 1)
+	go func() {
+		res, err := r.http.Get("http://" + r.front.Addr().String() + "/slow?delay=2s")
+		if err != nil {
+			slow <- 0
+			return
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		slow <- res.StatusCode
+	}()
+	r.eventually("the slow request is at the app", func() bool { return r.app.Count() >= 2 })
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	r.eventually("not ready", func() bool {
+		res, err := r.http.Get(r.ready + "/healthz/ready")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == 503
+	})
+	// New connections are still taken during the delay.
+	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	res, err := fresh.Get("http://" + r.front.Addr().String() + "/during")
+	if err != nil {
+		t.Fatalf("a new connection during the drain delay: %v\n%s", err, r.said())
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("a request during the drain delay: %d", res.StatusCode)
+	}
+	if code := <-slow; code != 200 {
+		t.Errorf("the request that was under way ended with %d\n%s", code, r.said())
+	}
+	if err := r.wait(10 * time.Second); err != nil {
+		t.Errorf("exit: %v\n%s", err, r.said())
+	}
+	if !strings.Contains(r.said(), `"msg":"drained"`) {
+		t.Errorf("not drained:\n%s", r.said())
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	r := newRig(t, "--drain-delay", "0s", "--drain-timeout", "1m")
+	go r.http.Get("http://" + r.front.Addr().String() + "/slow?delay=9s")
+	r.eventually("the slow request is at the app", func() bool { return r.app.Count() == 1 })
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	r.eventually("draining", func() bool { return strings.Contains(r.said(), `"msg":"draining"`) })
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	start := time.Now()
+	var ee *exec.ExitError
+	if err := r.wait(5 * time.Second); !errors.As(err, &ee) || ee.ExitCode() != 1 {
+		t.Errorf("exit: %v", err)
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
+func TestConfigurationReloads(t *testing.T) {
+	r := newRig(t)
+	deny := `
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: none, namespace: shop}
+spec: {targetRefs: [{group: "", kind: Service, name: cart-v2}], action: DENY, rules: [{to: [{operation: {paths: ["/secret*"]}}]}]}
+`
+	if code, _, _ := r.get("/secret"); code != 200 {
+		t.Fatalf("before: %d", code)
+	}
+	r.put("deny.yaml", deny)
+	r.eventually("the policy holds", func() bool { code, _, _ := r.get("/secret"); return code == 403 })
+	// A broken file changes nothing, and says so in metric and log.
+	r.put("deny.yaml", strings.Replace(deny, "paths", "pahts", 1))
+	r.eventually("the error is counted", func() bool {
+		_, body, _ := r.fetch(r.admin + "/stats?filter=waypoint_config_errors")
+		return strings.Contains(body, "waypoint_config_errors{}:") && !strings.Contains(body, "waypoint_config_errors{}: 0")
+	})
+	if code, _, _ := r.get("/secret"); code != 403 {
+		t.Errorf("a broken policy opened what its last good version denied: %d", code)
+	}
+	if !strings.Contains(r.said(), "pahts") {
+		t.Errorf("the log does not name the field:\n%s", r.said())
+	}
+	// A new policy that cannot be read denies its target.
+	r.put("other.yaml", strings.NewReplacer("name: none", "name: bad", "paths", "pahts").Replace(deny))
+	r.eventually("an unreadable policy denies", func() bool { code, _, _ := r.get("/open"); return code == 403 })
+	os.Remove(filepath.Join(r.config, "other.yaml"))
+	r.eventually("its removal opens", func() bool { code, _, _ := r.get("/open"); return code == 200 })
+	_, dump, _ := r.fetch(r.admin + "/config_dump")
+	if !strings.Contains(dump, "cart-v2.shop.svc.cluster.local:80") || strings.Contains(dump, "PRIVATE") {
+		t.Errorf("config dump:\n%s", dump)
+	}
+}
+
+func TestCertificatesRotate(t *testing.T) {
+	r := newRig(t)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		hc := &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
+		defer hc.CloseIdleConnections()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			res, err := hc.Get(fmt.Sprintf("http://%s/%d", r.front.Addr(), i))
+			if err != nil {
+				done <- err
+				return
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.StatusCode != 200 {
+				done <- fmt.Errorf("request %d: %d", i, res.StatusCode)
+				return
+			}
+		}
+	}()
+	for range 3 {
+		serial := r.writeIdentity()
+		r.eventually("the new certificate is in use", func() bool {
+			_, certs, _ := r.fetch(r.admin + "/certs")
+			return strings.Contains(certs, serial)
+		})
+	}
+	if err := r.ca.RotateRoot(); err != nil {
+		t.Fatal(err)
+	}
+	serial := r.writeIdentity()
+	r.eventually("a certificate of the new root is in use", func() bool {
+		_, certs, _ := r.fetch(r.admin + "/certs")
+		return strings.Contains(certs, serial)
+	})
+	before := r.app.Count()
+	r.eventually("requests go on", func() bool { return r.app.Count() > before+20 })
+	close(stop)
+	if err := <-done; err != nil {
+		t.Errorf("a request was lost: %v\n%s", err, r.said())
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	dir := t.TempDir()
+	r := &rig{t: t, dir: dir}
+	r.ca, _ = identity.NewCA("cluster.local")
+	r.writeIdentity()
+	out, err := exec.Command(binary, "run", "--config", shop(t), "--cert", dir+"/cert.pem", "--key", dir+"/key.pem", "--roots", dir+"/roots.pem",
+		"--hbone-addr", ln.Addr().String(), "--admin-addr", "127.0.0.1:0", "--metrics-addr", "", "--ready-addr", "", "--stats-addr", "").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "--hbone-addr") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
