@@ -9,8 +9,11 @@ import (
 // Config is one extension provider. Exactly one of GRPC and HTTP is set.
 type Config struct {
 	Name string
-	GRPC *GRPC
-	HTTP *HTTP
+	// Backend is the key of the backend that the provider is, for whoever makes the
+	// Dial; empty where a source names it otherwise.
+	Backend string
+	GRPC    *GRPC
+	HTTP    *HTTP
 
 	Timeout       time.Duration // of one check; 0: 600 s (Istio)
 	FailOpen      bool          // errors allow
