@@ -22,13 +22,15 @@ import (
 
 const (
 	trustDomain = "cluster.local"
-	podIP       = "127.0.4.1"
 	vip         = "10.96.4.1:80"
 	ttl         = 24 * time.Hour
 )
 
-// manifests is one service with a route and a policy: what a user has at least.
-const manifests = `
+// podIP is a loopback address of this run's own, so that runs do not meet.
+var podIP = fmt.Sprintf("127.4.%d.%d", os.Getpid()>>8&0xff, os.Getpid()&0xff)
+
+// manifests are one service with a route and a policy: what a user has at least.
+var manifests = `
 apiVersion: v1
 kind: Namespace
 metadata: {name: bench, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}
@@ -109,11 +111,11 @@ func start(ctx context.Context, waypoint string) (l *lab, err error) {
 		return nil, err
 	}
 	l = &lab{dir: dir}
-	defer func() {
+	defer func(made *lab) {
 		if err != nil {
-			l.close()
+			made.close()
 		}
-	}()
+	}(l)
 	ca, err := identity.NewCA(trustDomain)
 	if err != nil {
 		return nil, err
@@ -134,12 +136,13 @@ func start(ctx context.Context, waypoint string) (l *lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.backend = exec.Command(exe, "-backend", filepath.Join(dir, "echo"))
+	l.backend = exec.Command(exe, "-backend", filepath.Join(dir, "echo"), "-pod", podIP)
 	out, err := l.backend.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
 	l.backend.Stderr = os.Stderr
+	l.backend.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := l.backend.Start(); err != nil {
 		return nil, err
 	}
@@ -224,6 +227,19 @@ func (p *process) rss() int64 {
 		}
 	}
 	return 0
+}
+
+// calls are the read and write system calls so far.
+func (p *process) calls() (reads, writes int64) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(line, "syscr: "); ok {
+			reads, _ = strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+		} else if n, ok := strings.CutPrefix(line, "syscw: "); ok {
+			writes, _ = strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+		}
+	}
+	return reads, writes
 }
 
 // mallocs is how many objects the process has allocated so far.

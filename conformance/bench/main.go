@@ -28,7 +28,9 @@ var (
 	requests = flag.Int("requests", 40000, "requests of one run")
 	runs     = flag.Int("runs", 5, "runs of each shape; the median is printed")
 	quick    = flag.Bool("quick", false, "fewer and shorter runs")
+	only     = flag.String("only", "", "the one shape to run, as printed; bulk is one too")
 	backend  = flag.String("backend", "", "internal: serve as the backend with the identity in this directory")
+	pod      = flag.String("pod", "", "internal: the address of that backend")
 )
 
 func main() {
@@ -53,7 +55,7 @@ func serveBackend(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	b, err := load.NewBackend(netip.MustParseAddrPort(podIP+":15008"), src)
+	b, err := load.NewBackend(netip.MustParseAddrPort(*pod+":15008"), src)
 	if err != nil {
 		return err
 	}
@@ -88,11 +90,17 @@ func bench(ctx context.Context) error {
 	defer l.close()
 	idle := l.waypoint.rss()
 	fmt.Printf("%s, %d cores, %s\nwaypoint idle: RSS %.1f MiB\n\n", runtime.Version(), runtime.NumCPU(), cpuModel(), mib(idle))
-	fmt.Printf("%-16s %10s %22s %14s %10s %10s %10s\n", "shape", "req/s", "CPU us/req (min-max)", "mallocs/req", "p50", "p99", "RSS MiB")
+	fmt.Printf("%-16s %10s %22s %12s %12s %9s %9s %8s\n", "shape", "req/s", "CPU us/req (min-max)", "mallocs/req", "r+w/req", "p50", "p99", "RSS MiB")
 	for _, s := range shapes {
+		if *only != "" && *only != s.name {
+			continue
+		}
 		if err := l.measure(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
+	}
+	if *only != "" && *only != "bulk" {
+		return nil
 	}
 	return l.bulk(ctx)
 }
@@ -115,26 +123,32 @@ func (l *lab) measure(ctx context.Context, s shape) error {
 	if _, err := sess.Run(ctx, n/4, s.rate); err != nil { // warm up
 		return err
 	}
-	var cpu, rate, mallocs []float64
+	var cpu, rate, mallocs, reads, writes []float64
 	var last *load.Result
 	for range *runs {
-		c0, m0 := l.waypoint.cpu(), l.waypoint.mallocs()
+		m0 := l.waypoint.mallocs()
+		c0 := l.waypoint.cpu()
+		r0, w0 := l.waypoint.calls()
 		r, err := sess.Run(ctx, n, s.rate)
 		if err != nil {
 			return err
 		}
-		c1, m1 := l.waypoint.cpu(), l.waypoint.mallocs()
+		r1, w1 := l.waypoint.calls()
+		c1 := l.waypoint.cpu()
+		m1 := l.waypoint.mallocs()
 		if r.Failed > 0 {
 			return fmt.Errorf("%d of %d requests failed: %w", r.Failed, r.Requests, r.FirstError)
 		}
 		cpu = append(cpu, float64((c1-c0).Microseconds())/float64(r.Requests))
 		mallocs = append(mallocs, float64(m1-m0)/float64(r.Requests))
+		reads = append(reads, float64(r1-r0)/float64(r.Requests))
+		writes = append(writes, float64(w1-w0)/float64(r.Requests))
 		rate = append(rate, r.PerSecond())
 		last = r
 	}
 	slices.Sort(cpu)
-	fmt.Printf("%-16s %10.0f %22s %14.3f %10v %10v %10.1f\n", s.name, median(rate),
-		fmt.Sprintf("%.1f (%.1f-%.1f)", median(cpu), cpu[0], cpu[len(cpu)-1]), median(mallocs),
+	fmt.Printf("%-16s %10.0f %22s %12.3f %12s %9v %9v %8.1f\n", s.name, median(rate),
+		fmt.Sprintf("%.1f (%.1f-%.1f)", median(cpu), cpu[0], cpu[len(cpu)-1]), median(mallocs), fmt.Sprintf("%.2f+%.2f", median(reads), median(writes)),
 		last.Quantile(.5).Round(time.Microsecond), last.Quantile(.99).Round(time.Microsecond), mib(l.waypoint.rss()))
 	return nil
 }
