@@ -250,13 +250,12 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 			return x.response(cl, h, retries)
 		}
 	}
-	out.untouched = cl.Sent() == 0
 	out.failure = x.why(err)
 	out.stale = l.reused && out.failure == failTermination && errors.Is(err, codec.ErrConnClosed)
 	if out.failure == failTermination || out.failure == failProtocol {
 		x.rec.TransportFailure = err.Error()
 	}
-	x.giveUp(cl)
+	out.untouched = x.giveUp(cl) == 0
 	if out.failure == failClient || out.failure == failCut {
 		return x.left()
 	}

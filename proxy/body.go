@@ -134,8 +134,9 @@ func (pu *pump) write(p []byte, last bool) error {
 	return nil
 }
 
-// giveUp ends an attempt whose connection serves no more.
-func (x *exchange) giveUp(cl codec.Client) {
+// giveUp ends an attempt whose connection serves no more. It returns how many
+// bytes had been sent on it.
+func (x *exchange) giveUp(cl codec.Client) (sent int64) {
 	x.detach()
 	cl.Abort(codec.AbortCancel) // frees a pump that is writing
 	if pu := x.pumping; pu != nil {
@@ -144,7 +145,9 @@ func (x *exchange) giveUp(cl codec.Client) {
 		pu.mu.Unlock()
 		x.pumping = nil
 	}
+	sent = cl.Sent()
 	cl.Release()
+	return sent
 }
 
 // canReplay reports whether another attempt could be made, without committing to it.

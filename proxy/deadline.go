@@ -136,15 +136,20 @@ func (x *exchange) expired() bool {
 	return !d.IsZero() && !time.Now().Before(d)
 }
 
-// clockEnds takes the deadlines off a client connection that is to be kept.
+// clockEnds takes the deadline off a connection that is to be kept.
 func (x *exchange) clockEnds(cl codec.Client) {
-	if !x.timed {
-		return
+	if x.timed {
+		x.clock.mu.Lock()
+		_ = cl.SetReadDeadline(time.Time{})
+		x.clock.mu.Unlock()
 	}
-	x.clock.mu.Lock()
-	_ = cl.SetReadDeadline(time.Time{})
-	_ = x.srv.SetWriteDeadline(time.Time{})
-	x.clock.mu.Unlock()
+}
+
+// clientClockEnds does the same on the client's side.
+func (x *exchange) clientClockEnds() {
+	if x.timed {
+		_ = x.srv.SetWriteDeadline(time.Time{})
+	}
 }
 
 func (c *clock) reset() {

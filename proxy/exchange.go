@@ -83,12 +83,17 @@ type exchange struct {
 	pumps      sync.WaitGroup
 	generation int // of src that the attempt reads
 
+	released             bool // the attempt's connection was given back
 	keepServer           bool
 	rawReceived, rawSent int64 // bytes behind a 101
 
 	reqCount, respCount messageCount
 
 	rec telemetry.Record
+
+	// dry is set by Explain: nothing outside of the exchange may be touched.
+	dry      bool
+	notAsked []string // by name: stages that were left out for it
 
 	// gone and cancel let the connection's reader end an exchange whose client
 	// left, and a policy change cut it.
@@ -159,8 +164,8 @@ func (x *exchange) end() {
 		w.OnGone(nil)
 		x.told.Wait()
 	}
-	x.t.leave(x)
 	x.report()
+	x.t.leave(x)
 	for _, m := range x.mirrors {
 		m.stop() // unless it has all of the body
 	}
@@ -203,7 +208,7 @@ func (x *exchange) reset() {
 	x.tried = x.tried[:0]
 	x.host, x.started, x.streaming = nil, false, false
 	x.pumping, x.pumped, x.generation, x.keepServer = nil, false, 0, false
-	x.rawReceived, x.rawSent = 0, 0
+	x.rawReceived, x.rawSent, x.released = 0, 0, false
 	x.pump.x, x.pump.cl = nil, nil
 	x.sent.Store(false)
 	x.reqCount, x.respCount = messageCount{}, messageCount{}

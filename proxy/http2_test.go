@@ -99,7 +99,8 @@ func TestAcrossVersions(t *testing.T) {
 							t.Errorf("trailer %v", resp.Trailer)
 						}
 					}
-					if len(r.dials) != 1 {
+					// An HTTP/2 client's next request may overtake the end of the last.
+					if len(r.dials) != 1 && (client == "h1" || h2) {
 						t.Errorf("%d dials", len(r.dials))
 					}
 				})

@@ -228,7 +228,7 @@ func (x *exchange) choose() bool {
 	x.plan(rule.Rule)
 	x.affinity()
 	x.edit()
-	if len(rule.Mirrors) > 0 {
+	if len(rule.Mirrors) > 0 && !x.dry {
 		x.mirror()
 	}
 	return true

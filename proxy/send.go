@@ -284,6 +284,11 @@ func (x *exchange) relayBody(cl codec.Client, head *codec.ResponseHead, h *codec
 func (x *exchange) endBody(cl codec.Client, last []byte) error {
 	t := cl.Trailers()
 	if len(t) == 0 {
+		// Nothing is borrowed from the backend any more: its connection is free
+		// before a slow client has taken the rest, and before its next request.
+		if x.sent.Load() {
+			x.release(cl)
+		}
 		return x.srv.WriteBody(last, codec.End)
 	}
 	if x.grpc {
@@ -299,17 +304,26 @@ func (x *exchange) endBody(cl codec.Client, last []byte) error {
 	return x.srv.WriteTrailers(t)
 }
 
+// release gives the connection back behind a whole exchange.
+func (x *exchange) release(cl codec.Client) {
+	x.detach()
+	x.clockEnds(cl)
+	x.pumps.Wait()
+	cl.Release()
+	x.released = true
+}
+
 // relayed ends the attempt whose response went out, whole or not.
 func (x *exchange) relayed(cl codec.Client, err error) failure {
 	if err == nil {
-		if !x.sent.Load() {
+		switch {
+		case x.released:
+		case x.sent.Load():
+			x.release(cl)
+		default:
 			x.giveUp(cl) // answered early: the rest of the request has no taker
-			return failNone
 		}
-		x.detach()
-		x.clockEnds(cl)
-		x.pumps.Wait()
-		cl.Release()
+		x.clientClockEnds()
 		return failNone
 	}
 	var f failure
@@ -320,7 +334,9 @@ func (x *exchange) relayed(cl codec.Client, err error) failure {
 	} else if x.cut.Load() {
 		f = failCut
 	}
-	x.giveUp(cl)
+	if !x.released {
+		x.giveUp(cl)
+	}
 	x.rec.Flags |= f.flag()
 	x.rec.Details = f.details(true)
 	x.srv.Abort(codec.AbortInternal)

@@ -55,6 +55,7 @@ type tunnel struct {
 	h2       *http2.ServerConn // guarded by mu
 	tcp      *session          // guarded by mu
 	live     *exchange         // guarded by mu: list of the exchanges under way
+	ended    chan struct{}     // guarded by mu: closed when live is empty for good
 	sniffing bool              // guarded by mu: accepted, nothing decided yet
 	draining bool              // guarded by mu
 }
@@ -282,6 +283,15 @@ func (t *tunnel) serveHTTP2(sn sniffed) {
 	t.mu.Unlock()
 	_ = sc.Serve()
 	_ = t.in.Close()
+	// The connection's end has failed the streams that were left; their exchanges
+	// are the tunnel's to the last.
+	t.mu.Lock()
+	t.ended = make(chan struct{})
+	if t.live == nil {
+		close(t.ended)
+	}
+	t.mu.Unlock()
+	<-t.ended
 }
 
 // exchange serves one request; false ends its HTTP/1 connection.
@@ -334,6 +344,13 @@ func (t *tunnel) leave(x *exchange) {
 		x.next.prev = x.prev
 	}
 	x.next, x.prev, x.streaming = nil, nil, false
+	if t.live == nil && t.ended != nil {
+		select {
+		case <-t.ended: // a stream that began while the connection ended
+		default:
+			close(t.ended)
+		}
+	}
 	t.mu.Unlock()
 }
 

@@ -23,6 +23,7 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 		return x.relayed(cl, err)
 	}
 	x.clockEnds(cl) // a route's timeout ends with the handshake
+	x.clientClockEnds()
 	x.markStreaming(h)
 	s := splice{client: from.Hijack(), backend: to.Hijack()}
 	x.cancel.Lock()

@@ -82,20 +82,6 @@ func hotPath(tb testing.TB) (once func(), done func()) {
 	}
 }
 
-// A request without a body allocates nothing on warm connections.
-func TestGetDoesNotAllocate(t *testing.T) {
-	buf.SetPoison(false)
-	defer buf.SetPoison(true)
-	once, done := hotPath(t)
-	defer done()
-	for range 100 {
-		once()
-	}
-	if n := testing.AllocsPerRun(2000, once); n != 0 {
-		t.Errorf("%v allocations a request", n)
-	}
-}
-
 func BenchmarkGet(b *testing.B) {
 	buf.SetPoison(false)
 	defer buf.SetPoison(true)

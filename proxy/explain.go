@@ -1,0 +1,256 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/routing"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+// Question is a request to explain.
+type Question struct {
+	Method  string // empty: GET
+	URL     string // http://cart.shop.svc.cluster.local[:port]/path?query, or with the VIP as host
+	Headers []attrs.Field
+	From    attrs.Principal // the client's identity; zero: none
+	Source  netip.Addr      // client pod address
+	HTTP2   bool
+}
+
+// Explanation is what a waypoint would do with a request, and why.
+type Explanation struct {
+	Destination string `json:"destination"` // key of the destination addressed
+	Decision    string `json:"decision"`    // forward, deny or answer
+	Status      int    `json:"status"`      // what this waypoint would answer itself; 200 where it would forward
+	Path        string `json:"path"`        // normalized, as policies and routes see it
+	Route       string `json:"route,omitempty"`
+	Rule        string `json:"rule,omitempty"` // name, or index in the route
+	Match       int    `json:"match"`          // index in the rule
+	Upstream    string `json:"upstreamPath,omitempty"`
+	Host        string `json:"upstreamHost,omitempty"`
+	Location    string `json:"location,omitempty"`
+	Body        string `json:"body,omitempty"`
+
+	Backends []ExplainedBackend `json:"backends"`
+	Mirrors  []string           `json:"mirrors,omitempty"`
+	Filters  []string           `json:"filters,omitempty"`
+
+	Policy  string `json:"policy,omitempty"` // "namespace/name" that decided
+	PRule   string `json:"policyRule,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Flags   string `json:"responseFlags"`
+	Details string `json:"responseCodeDetails,omitempty"`
+
+	Policies []authz.Considered   `json:"policies"`
+	Routes   []routing.Considered `json:"routes"`
+	NotAsked []string             `json:"notAsked,omitempty"` // stages with effects outside, left out
+}
+
+// ExplainedBackend is one weighted backend of the rule that won.
+type ExplainedBackend struct {
+	Backend   string `json:"backend"`
+	Weight    uint32 `json:"weight"`
+	Available int    `json:"available"`         // endpoints that could be picked
+	Invalid   string `json:"invalid,omitempty"` // why its share is answered with an error
+}
+
+// ErrUnknownDestination is returned for a URL that no destination serves.
+var ErrUnknownDestination = errors.New("proxy: no destination of this waypoint has that address")
+
+// Explain takes a request through decide, the data path's own code, with an
+// answer that goes nowhere. What would have effects outside is left out and
+// listed: external authorization, faults, rate limits, mirrors.
+func Explain(store *config.Store, q Question) (*Explanation, error) {
+	u, err := url.Parse(q.URL)
+	if err != nil {
+		return nil, err
+	}
+	snap := store.Load()
+	chain, dest, err := addressed(snap, u, q.From.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	in := &codec.RequestHead{Method: "GET", Scheme: "http", Authority: u.Host, Target: u.RequestURI(), Version: codec.HTTP11}
+	if q.Method != "" {
+		in.Method = q.Method
+	}
+	if q.HTTP2 {
+		in.Version = codec.HTTP2
+	}
+	for _, f := range q.Headers {
+		if f.Name = strings.ToLower(f.Name); f.Name == "host" {
+			in.Authority = f.Value
+			continue
+		}
+		in.Fields = append(in.Fields, f)
+	}
+
+	p := &Proxy{opts: Options{Store: store, Telemetry: telemetry.New(telemetry.Options{})}, log: slog.New(slog.DiscardHandler)}
+	t := &tunnel{p: p, peer: p.opts.Telemetry.Peer(telemetry.Peer{Principal: q.From.URI})}
+	t.conn = attrs.Conn{Peer: q.From, Source: netip.AddrPortFrom(q.Source, 0), Dest: dest, DestPort: dest.Port()}
+	srv := &dryServer{head: in}
+	x := newExchange()
+	x.dry = true
+	x.begin(t, srv)
+	defer x.end()
+	forward := x.decide()
+	return x.explain(chain, srv, forward), nil
+}
+
+// explain reads what decide left behind.
+func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *Explanation {
+	e := &Explanation{
+		Destination: chain.Spec.Key, Decision: "answer", Status: srv.status, Path: strings.Clone(x.req.Path), Body: srv.body, Location: srv.location,
+		Policy: strings.Clone(x.rec.Policy), PRule: strings.Clone(x.rec.Rule), Reason: strings.Clone(x.rec.Reason),
+		Flags: x.rec.Flags.String(), Details: strings.Clone(x.rec.Details), NotAsked: x.notAsked,
+		Backends: []ExplainedBackend{}, Policies: []authz.Considered{}, Routes: []routing.Considered{}, Match: -1,
+	}
+	switch {
+	case forward:
+		e.Decision, e.Status = "forward", 200
+		e.Upstream, e.Host = strings.Clone(x.up.Target), strings.Clone(x.up.Authority)
+	case x.rec.Denied:
+		e.Decision = "deny"
+	}
+	// The request may not have come so far that its path was set: then neither
+	// policy nor route saw it.
+	if x.req.Path == "" {
+		return e
+	}
+	for i := range chain.Stages {
+		if st := &chain.Stages[i]; st.Authz != nil {
+			e.Policies = append(e.Policies, st.Authz.Explain(&x.req)...)
+		}
+	}
+	table := chain.Table(x.t.conn.Peer.Namespace)
+	e.Routes = append(e.Routes, table.Explain(&x.req)...)
+	res := x.result
+	if res.Rule == nil {
+		return e
+	}
+	e.Route, e.Rule, e.Match = res.Rule.Rule.Route, res.Rule.Label(), res.Match
+	for i := range res.Rule.Backends {
+		b := &res.Rule.Backends[i]
+		v := ExplainedBackend{Backend: "(missing)", Weight: b.Weight, Invalid: b.Invalid}
+		if target := x.t.target(chain, b); target != nil {
+			v.Backend, v.Available = target.Key, target.Set.Load().Available()
+			if m := target.Spec.Load().Missing; v.Invalid == "" {
+				v.Invalid = m
+			}
+		}
+		e.Backends = append(e.Backends, v)
+	}
+	for _, m := range res.Rule.Mirrors {
+		if target := chain.Target(m.Ref); target != nil {
+			e.Mirrors = append(e.Mirrors, target.Key)
+		}
+	}
+	e.Filters = filters(res.Rule)
+	return e
+}
+
+func filters(r *routing.Compiled) (out []string) {
+	add := func(on bool, name string) {
+		if on {
+			out = append(out, name)
+		}
+	}
+	add(r.Request != nil, "RequestHeaderModifier")
+	add(r.Reply != nil, "ResponseHeaderModifier")
+	add(r.Rewrite != nil, "URLRewrite")
+	add(r.Redirect != nil, "RequestRedirect")
+	add(r.Direct != nil, "DirectResponse")
+	add(len(r.Mirrors) > 0, "RequestMirror")
+	add(r.CORS != nil, "CORS")
+	return out
+}
+
+// addressed finds the destination of a URL as a client of that namespace would
+// reach it: by VIP, or by a service's name, short or whole.
+func addressed(s *config.Snapshot, u *url.URL, namespace string) (*config.Chain, netip.AddrPort, error) {
+	port := uint64(80)
+	if u.Scheme == "https" {
+		port = 443
+	}
+	if text := u.Port(); text != "" {
+		var err error
+		if port, err = strconv.ParseUint(text, 10, 16); err != nil {
+			return nil, netip.AddrPort{}, fmt.Errorf("proxy: port %q: %w", text, err)
+		}
+	}
+	host := u.Hostname()
+	if a, err := netip.ParseAddr(host); err == nil {
+		at := netip.AddrPortFrom(a, uint16(port))
+		if c := s.Lookup(at, "", at.Port()); c != nil {
+			return c, at, nil
+		}
+		return nil, at, fmt.Errorf("%w: %v", ErrUnknownDestination, at)
+	}
+	for _, c := range s.Chains() {
+		svc := c.Spec.Service
+		if uint64(c.Spec.Port) != port || len(c.Spec.Addrs) == 0 || !names(svc, host, namespace) {
+			continue
+		}
+		return c, netip.AddrPortFrom(c.Spec.Addrs[0].Addr(), uint16(port)), nil
+	}
+	return nil, netip.AddrPort{}, fmt.Errorf("%w: %s", ErrUnknownDestination, net.JoinHostPort(host, strconv.FormatUint(port, 10)))
+}
+
+// names says whether host means the service: whole, "name.namespace[.svc]", or
+// the bare name within its namespace.
+func names(s config.Service, host, namespace string) bool {
+	switch host {
+	case s.Host, s.Name + "." + s.Namespace, s.Name + "." + s.Namespace + ".svc":
+		return true
+	case s.Name:
+		return namespace == s.Namespace
+	}
+	return false
+}
+
+// dryServer is a codec.Server that keeps the answer and has no body to read.
+type dryServer struct {
+	head     *codec.RequestHead
+	status   int
+	location string
+	body     string
+}
+
+func (d *dryServer) Head() *codec.RequestHead { return d.head }
+func (d *dryServer) Read([]byte) (int, error) { return 0, io.EOF }
+func (d *dryServer) Trailers() []attrs.Field  { return nil }
+
+func (d *dryServer) WriteHead(h *codec.ResponseHead, _ codec.Flags) error {
+	d.status = h.Status
+	for _, f := range h.Fields {
+		if f.Name == "location" {
+			d.location = strings.Clone(f.Value)
+		}
+	}
+	return nil
+}
+
+func (d *dryServer) WriteBody(p []byte, _ codec.Flags) error {
+	d.body += string(p)
+	return nil
+}
+
+func (d *dryServer) WriteTrailers([]attrs.Field) error { return nil }
+func (d *dryServer) Abort(error)                       {}
+func (d *dryServer) SetReadDeadline(time.Time) error   { return nil }
+func (d *dryServer) SetWriteDeadline(time.Time) error  { return nil }
+func (d *dryServer) Received() int64                   { return 0 }
+func (d *dryServer) Sent() int64                       { return 0 }
