@@ -13,7 +13,7 @@ type Config struct {
 	MaxFrameSize         uint32 // largest frame we accept (16 KiB)
 	MaxHeaderListSize    uint32 // bytes of a decoded head (64 KiB)
 
-	StreamWindow    uint32 // initial receive window of a stream (64 KiB)
+	StreamWindow    uint32 // initial receive window of a stream (64 KiB; at least 16)
 	MaxStreamWindow uint32 // it grows up to this (4 MiB)
 	ConnWindow      uint32 // initial receive window of the connection (1 MiB)
 	MaxConnWindow   uint32 // it grows up to this (16 MiB)

@@ -74,11 +74,15 @@ func (k *Cork) CloseWrite() error {
 	return nil
 }
 
-// corkOf returns the Cork that nc is, or that nc (a tls.Conn) runs on.
+// Corked returns k, also for a type that embeds it.
+func (k *Cork) Corked() *Cork { return k }
+
+// corkOf returns the Cork that nc (a tls.Conn) runs on.
 func corkOf(nc net.Conn) *Cork {
 	if u, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		k, _ := u.NetConn().(*Cork)
-		return k
+		if k, ok := u.NetConn().(interface{ Corked() *Cork }); ok {
+			return k.Corked()
+		}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ const (
 	defaultKeepalive      = 10 * time.Second // as ztunnel and Istio's connect_terminate
 	defaultKeepaliveReply = 20 * time.Second // as both
 	assumedPeerStreams    = 100              // until SETTINGS come: RFC 9113 section 6.5.2, ztunnel
+	minStreamWindow       = 16 << 10         // one frame: less only makes frames and updates small
 	maxWindow             = 1<<31 - 1        // RFC 9113 section 6.9.1
 	initialWindow         = 65535            // RFC 9113 section 6.9.2
 	minMaxFrame           = 1 << 14          // RFC 9113 section 6.5.2
@@ -101,7 +102,7 @@ func (c Config) withDefaults() Config {
 	c.MaxConcurrentStreams = or(c.MaxConcurrentStreams, defaultMaxStreams)
 	c.MaxFrameSize = min(max(or(c.MaxFrameSize, defaultMaxFrame), minMaxFrame), maxMaxFrame)
 	c.MaxHeaderListSize = or(c.MaxHeaderListSize, defaultMaxHeaderList)
-	c.StreamWindow = min(or(c.StreamWindow, defaultStreamWindow), maxWindow)
+	c.StreamWindow = min(max(or(c.StreamWindow, defaultStreamWindow), minStreamWindow), maxWindow)
 	c.MaxStreamWindow = min(max(or(c.MaxStreamWindow, defaultMaxStreamWin), c.StreamWindow), maxWindow)
 	// A connection's window can only be raised above the RFC's 65,535.
 	c.ConnWindow = min(max(or(c.ConnWindow, defaultConnWindow), initialWindow), maxWindow)

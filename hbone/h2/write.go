@@ -22,7 +22,11 @@ func (c *Conn) appendControl(t http2.FrameType, f http2.Flags, id uint32, payloa
 	if c.state == stateClosed {
 		return
 	}
-	c.control++
+	// WINDOW_UPDATE answers DATA that was consumed, of which an unread connection
+	// gets no more than its windows.
+	if t != http2.FrameWindowUpdate {
+		c.control++
+	}
 	if c.control > maxControl {
 		c.closeLocked(&ConnError{Code: http2.ErrCodeEnhanceYourCalm, Reason: "control frames pile up unread"})
 		return
