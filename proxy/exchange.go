@@ -189,7 +189,7 @@ func (x *exchange) reset() {
 	x.p, x.t, x.srv, x.in = nil, nil, nil, nil
 	x.req = attrs.Request{}
 	x.known = known{}
-	x.grpc = false
+	x.grpc, x.dry, x.notAsked = false, false, nil
 	x.chain, x.result, x.backend, x.target, x.retry = nil, routing.Result{}, nil, nil, nil
 	x.cors, x.extra, x.hash = 0, nil, 0
 	clear(x.mirrors)

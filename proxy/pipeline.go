@@ -74,7 +74,7 @@ func (x *exchange) prepare() bool {
 	x.req = attrs.Request{
 		Conn:      &x.t.conn,
 		Method:    in.Method,
-		Scheme:    schemeOf(k.proto),
+		Scheme:    schemeOf(k.proto, in),
 		Authority: in.Authority,
 		Remote:    x.remote(),
 		GRPC:      k.grpc,
@@ -96,9 +96,12 @@ func (x *exchange) prepare() bool {
 	return x.normalize(set.Normalization)
 }
 
-// schemeOf is the scheme of the request: what a proxy in front says of it, else
-// http, which is what comes out of a tunnel.
-func schemeOf(proto string) string {
+// schemeOf is the scheme of the request: what an HTTP/2 client says, else what a
+// proxy in front says of it, else http, which is what comes out of a tunnel.
+func schemeOf(proto string, in *codec.RequestHead) string {
+	if in.Version == codec.HTTP2 {
+		proto = in.Scheme
+	}
 	if strings.EqualFold(proto, "https") {
 		return "https"
 	}

@@ -2,10 +2,13 @@ package proxy
 
 import (
 	"context"
+	"math/rand/v2"
+	"time"
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/routing"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -53,11 +56,9 @@ type RateLimiter interface {
 	Limit(ctx context.Context, r *attrs.Request, rule *routing.Rule) Verdict
 }
 
-// FaultInjector delays or aborts; it is what a config.StageFault runs. A delay
-// has passed when it returns; Flags of an allowing verdict (DI) are recorded.
-type FaultInjector interface {
-	Inject(ctx context.Context, r *attrs.Request, rule *routing.Rule) Verdict
-}
+// Faults is what a config.StageFault runs: the faults that routing.Rule.Fault
+// indexes.
+type Faults []*resilience.Fault
 
 // stages runs the steps of the chain in their order and reports whether the
 // request goes on. The route is matched before the first step that depends on it.
@@ -72,6 +73,10 @@ func (x *exchange) stages() bool {
 				return false
 			}
 		}
+		if x.dry && (st.Kind == config.StageFault || st.Kind == config.StageRateLimit) {
+			x.notAsked = append(x.notAsked, stageName(st.Kind))
+			continue
+		}
 		var ok bool
 		switch st.Kind {
 		case config.StageAuthz:
@@ -82,8 +87,7 @@ func (x *exchange) stages() bool {
 			v, known := st.Run.(TokenVerifier)
 			ok = x.runnable(known, "jwt_authn") && (x.preflight() || x.apply(v.Verify(x.context(), &x.req), "jwt_authn_access_denied"))
 		case config.StageFault:
-			v, known := st.Run.(FaultInjector)
-			ok = x.runnable(known, "fault") && x.apply(v.Inject(x.context(), &x.req, x.result.Rule.Rule), "fault_filter_abort")
+			ok = x.fault(st.Run)
 		case config.StageRateLimit:
 			v, known := st.Run.(RateLimiter)
 			ok = x.runnable(known, "rate_limit") && x.apply(v.Limit(x.context(), &x.req, x.result.Rule.Rule), "local_rate_limited")
@@ -105,6 +109,13 @@ func (x *exchange) stages() bool {
 		return false
 	}
 	return cors || x.crossOrigin()
+}
+
+func stageName(k config.StageKind) string {
+	if k == config.StageFault {
+		return "fault injection"
+	}
+	return "rate limit"
 }
 
 // preflight reports a CORS preflight, which carries no token: browsers send none
@@ -163,6 +174,10 @@ func (x *exchange) custom(st *config.CompiledStage) bool {
 		return false
 	}
 	x.rec.Policy, x.rec.Rule, x.rec.Reason = d.Policy, d.Rule, string(d.Reason)
+	if x.dry {
+		x.notAsked = append(x.notAsked, "external authorization by "+provider+" for policy "+d.Policy)
+		return true
+	}
 	v, known := st.Run.(ExtAuthorizer)
 	if !known {
 		x.rec.Denied = true
@@ -210,6 +225,49 @@ func (x *exchange) apply(v Verdict, details string) bool {
 	}
 	x.extra = append(x.extra, v.Response...)
 	return true
+}
+
+// fault delays or aborts the request as its rule says.
+func (x *exchange) fault(run any) bool {
+	list, known := run.(Faults)
+	if !x.runnable(known, "fault") {
+		return false
+	}
+	i := x.result.Rule.Rule.Fault
+	if i < 0 || i >= len(list) {
+		return true
+	}
+	f := list[i].Draw(rand.Uint64)
+	if f.Delay > 0 {
+		x.rec.Flags |= telemetry.FlagDI
+		if !x.pause(f.Delay) {
+			x.left()
+			return false
+		}
+	}
+	if !f.Abort {
+		return true
+	}
+	r := reply{status: f.Status, body: "fault filter abort", flags: telemetry.FlagFI, details: "fault_filter_abort"}
+	if f.GRPC != "" {
+		// The fault names the code itself, also to a client that speaks no gRPC.
+		r.plain, r.body = true, ""
+		r.fields = []attrs.Field{{Name: "content-type", Value: "application/grpc"}, {Name: "grpc-status", Value: f.GRPC}, {Name: "grpc-message", Value: "fault filter abort"}}
+	}
+	x.answer(r)
+	return false
+}
+
+// pause waits, and reports whether the client is still there.
+func (x *exchange) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-x.p.ctx.Done():
+		x.gone.Store(true)
+	}
+	return !x.gone.Load()
 }
 
 // crossOrigin applies the CORS policy of the matched rule.

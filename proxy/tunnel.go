@@ -310,8 +310,8 @@ func (t *tunnel) exchange(srv codec.Server) (more bool) {
 		x.abortCurrent()
 		x.rec.Flags |= telemetry.FlagLR
 		x.rec.Details = "internal_error"
-		t.leave(x)
 		x.report()
+		t.leave(x)
 		more = false
 	}()
 	x.serve()
