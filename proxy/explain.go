@@ -33,7 +33,8 @@ type Question struct {
 // Explanation is what a waypoint would do with a request, and why.
 type Explanation struct {
 	Destination string `json:"destination"` // key of the destination addressed
-	Decision    string `json:"decision"`    // forward, deny or answer
+	Decision    string `json:"decision"`    // of the policies: allow or deny
+	Action      string `json:"action"`      // forward, or answer
 	Status      int    `json:"status"`      // what this waypoint would answer itself; 200 where it would forward
 	Path        string `json:"path"`        // normalized, as policies and routes see it
 	Route       string `json:"route,omitempty"`
@@ -113,14 +114,14 @@ func Explain(store *config.Store, q Question) (*Explanation, error) {
 // explain reads what decide left behind.
 func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *Explanation {
 	e := &Explanation{
-		Destination: chain.Spec.Key, Decision: "answer", Status: srv.status, Path: strings.Clone(x.req.Path), Body: srv.body, Location: srv.location,
+		Destination: chain.Spec.Key, Decision: "allow", Action: "answer", Status: srv.status, Path: strings.Clone(x.req.Path), Body: srv.body, Location: srv.location,
 		Policy: strings.Clone(x.rec.Policy), PRule: strings.Clone(x.rec.Rule), Reason: strings.Clone(x.rec.Reason),
 		Flags: x.rec.Flags.String(), Details: strings.Clone(x.rec.Details), NotAsked: x.notAsked,
 		Backends: []ExplainedBackend{}, Policies: []authz.Considered{}, Routes: []routing.Considered{}, Match: -1,
 	}
 	switch {
 	case forward:
-		e.Decision, e.Status = "forward", 200
+		e.Action, e.Status = "forward", 200
 		e.Upstream, e.Host = strings.Clone(x.up.Target), strings.Clone(x.up.Authority)
 	case x.rec.Denied:
 		e.Decision = "deny"

@@ -123,6 +123,7 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		Listeners: func(bool) any { return in.addrs() },
 		Certs:     func(bool) any { return view.Certs(in.ids) },
 		Info:      in.info,
+		Explain:   explainHandler(&in.store),
 	})
 	if err != nil {
 		ln.Close()

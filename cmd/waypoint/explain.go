@@ -1,0 +1,200 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/proxy"
+)
+
+func explainCommand() *cobra.Command {
+	var (
+		mesh                      meshFlags
+		dir, from, source, output string
+		headers                   []string
+	)
+	cmd := &cobra.Command{
+		Use:   "explain METHOD URL",
+		Short: "Say which route and policy decide a request, and why",
+		Long: `explain takes one request through the code that serves real ones, sends nothing,
+and prints which rule won, which lost and why, which policies were considered,
+and what the waypoint would answer.
+
+  waypoint explain --config DIR GET http://cart.shop.svc.cluster.local/v2/x \
+      -H 'x-canary: true' --from clients/curl`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := mesh.options()
+			if err != nil {
+				return err
+			}
+			if dir == "" {
+				return errors.New("--config is required: a directory of Kubernetes manifests")
+			}
+			objs, err := kube.LoadDir(dir)
+			if err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "waypoint:", err)
+			}
+			m := kube.NewBuilder(o).Build(objs)
+			snap, _ := config.Compile(m, nil, config.Env{State: proxy.BackendState})
+			var store config.Store
+			store.Swap(snap)
+			q, err := question(args[0], args[1], from, source, headers, snap.Mesh.TrustDomain)
+			if err != nil {
+				return err
+			}
+			e, err := proxy.Explain(&store, q)
+			if err != nil {
+				return err
+			}
+			switch output {
+			case "json":
+				return writeJSON(cmd.OutOrStdout(), e)
+			case "text":
+				printExplanation(cmd.OutOrStdout(), q, e)
+				return nil
+			}
+			return fmt.Errorf("-o %q: use text or json", output)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&dir, "config", "", "directory of manifests")
+	fs.StringVar(&from, "from", "", "client: namespace/service-account, or a SPIFFE URI; empty: no identity")
+	fs.StringVar(&source, "source", "", "address of the client's pod")
+	fs.StringArrayVarP(&headers, "header", "H", nil, "request header, 'name: value'; may be repeated")
+	fs.StringVarP(&output, "output", "o", "text", "text or json")
+	mesh.register(fs)
+	return cmd
+}
+
+// question reads a request as people write it.
+func question(method, url, from, source string, headers []string, trustDomain string) (q proxy.Question, err error) {
+	q = proxy.Question{Method: method, URL: url}
+	for _, h := range headers {
+		name, value, ok := strings.Cut(h, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return q, fmt.Errorf("header %q: write 'name: value'", h)
+		}
+		q.Headers = append(q.Headers, attrs.Field{Name: name, Value: strings.TrimSpace(value)})
+	}
+	if ns, sa, ok := strings.Cut(from, "/"); ok && !strings.HasPrefix(from, "spiffe:") {
+		from = identity.URI(trustDomain, ns, sa)
+	}
+	if from != "" {
+		if q.From, err = identity.Parse(from); err != nil {
+			return q, fmt.Errorf("client %q: write namespace/service-account or a SPIFFE URI", from)
+		}
+	}
+	if source != "" {
+		if q.Source, err = netip.ParseAddr(source); err != nil {
+			return q, err
+		}
+	}
+	return q, nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
+	fmt.Fprintf(w, "%s %s\n", q.Method, q.URL)
+	fmt.Fprintf(w, "destination  %s\npath         %s\ndecision     %s, %s, status %d", e.Destination, e.Path, e.Decision, e.Action, e.Status)
+	if e.Details != "" {
+		fmt.Fprintf(w, " (%s)", e.Details)
+	}
+	fmt.Fprintln(w)
+	if e.Policy != "" || e.Reason != "" {
+		fmt.Fprintf(w, "policy       %s %s %s\n", e.Policy, e.PRule, e.Reason)
+	}
+	if e.Route != "" || e.Rule != "" {
+		fmt.Fprintf(w, "route        %s rule %s match %d\n", e.Route, e.Rule, e.Match)
+	}
+	for _, b := range e.Backends {
+		fmt.Fprintf(w, "backend      %s weight %d, %d endpoints %s\n", b.Backend, b.Weight, b.Available, b.Invalid)
+	}
+	if len(e.Filters) > 0 {
+		fmt.Fprintf(w, "filters      %s\n", strings.Join(e.Filters, ", "))
+	}
+	for _, line := range [][2]string{{"upstream", e.Host + e.Upstream}, {"location", e.Location}, {"body", e.Body}} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%-12s %s\n", line[0], line[1])
+		}
+	}
+	for _, s := range e.NotAsked {
+		fmt.Fprintf(w, "not asked    %s\n", s)
+	}
+	if len(e.Policies) > 0 {
+		fmt.Fprintln(w, "\npolicies considered")
+	}
+	for _, p := range e.Policies {
+		verdict := "no rule matched"
+		switch {
+		case p.Invalid != "":
+			verdict = "INVALID, denies everything: " + p.Invalid
+		case p.Matched:
+			verdict = "matched by " + p.Rule
+		}
+		fmt.Fprintf(w, "  %-6s %s: %s\n", p.Action, p.Policy, verdict)
+		for _, r := range p.Rules {
+			for _, f := range r.Failed {
+				fmt.Fprintf(w, "           %s: %s did not hold, the request has %q\n", r.Rule, f.Field, f.Saw)
+			}
+		}
+	}
+	if len(e.Routes) > 0 {
+		fmt.Fprintln(w, "\nroutes considered")
+	}
+	for _, r := range e.Routes {
+		fmt.Fprintf(w, "  %-8s %s rule %s: %s", r.Outcome, r.Route, r.Rule, r.Wants)
+		if r.Why != "" {
+			fmt.Fprintf(w, "  (%s)", r.Why)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// explainHandler answers the administration port for the live snapshot.
+func explainHandler(store *config.Store) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := r.URL.Query()
+		snap := store.Load()
+		if snap == nil {
+			http.Error(w, "no configuration yet", http.StatusServiceUnavailable)
+			return
+		}
+		method := v.Get("method")
+		if method == "" {
+			method = "GET"
+		}
+		q, err := question(method, v.Get("url"), v.Get("from"), v.Get("source"), v["header"], snap.Mesh.TrustDomain)
+		var e *proxy.Explanation
+		if err == nil {
+			e, err = proxy.Explain(store, q)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if v.Get("format") == "text" {
+			printExplanation(w, q, e)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		writeJSON(w, e)
+	})
+}
