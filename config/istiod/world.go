@@ -28,5 +28,3 @@ func (w *World) Versions(typeURL string) map[string]string { return nil }
 // EndpointsType, ExtensionType, SecretType. Other types are subscribed to as a
 // whole and give nil.
 func (w *World) Wanted(typeURL string) []string { return nil }
-
-func shortType(url string) string { return url }
