@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -178,7 +177,7 @@ func (c *poolConn) bulkLocked(now time.Time) bool {
 // connect opens a tunnel in a slot that is taken already. When it fails, the
 // slot is given back, and again says that another connection may do better.
 func (c *poolConn) connect(ctx context.Context, authority string, hdr []attrs.Field) (t *Tunnel, again bool, err error) {
-	st, err := c.h2.Open(&h2.Head{Method: http.MethodConnect, Authority: authority, Fields: hdr}, 0)
+	st, err := c.h2.Open(&h2.Head{Method: methodConnect, Authority: authority, Fields: hdr}, 0)
 	if err != nil {
 		defer c.release(nil)
 		return nil, true, c.explain(err)
@@ -188,7 +187,7 @@ func (c *poolConn) connect(ctx context.Context, authority string, hdr []attrs.Fi
 	case err != nil:
 		again = c.mayRetry(err)
 		err = c.explain(err)
-	case h.Status != http.StatusOK:
+	case h.Status != statusOK:
 		c.pool.stats.refused.Add(1)
 		err = &DialError{Stage: StageConnect, Status: h.Status, Err: errRefused}
 	default:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -83,7 +82,8 @@ func (s *Server) handshake(nc net.Conn) (*serverConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandshakeTimeout)
 	defer cancel()
 	own := s.cfg.TLS.SVID()
-	tc := tls.Server(h2.NewCork(nc), s.tls)
+	src := source(nc)
+	tc := tls.Server(src, s.tls)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (s *Server) handshake(nc net.Conn) (*serverConn, error) {
 		peer: peer, chain: cs.PeerCertificates, own: own,
 		peerAddr: addrPort(nc.RemoteAddr()), localAddr: addrPort(nc.LocalAddr()),
 	}}
-	c.h2 = h2.NewServer(tc, s.cfg.H2, c)
+	c.h2 = h2.NewServer(withRecords(tc, src), s.cfg.H2, c)
 	return c, nil
 }
 
@@ -157,13 +157,13 @@ func (c *serverConn) ServeStream(st *h2.Stream) {
 func (t *Tunnel) parse() bool {
 	h := t.st.Head()
 	t.head, t.authority = h, h.Authority
-	if h.Method != http.MethodConnect || h.Scheme != "" || h.Path != "" || h.Protocol != "" {
-		_ = t.RefuseReason(http.StatusBadRequest, "not a plain CONNECT")
+	if h.Method != methodConnect || h.Scheme != "" || h.Path != "" || h.Protocol != "" {
+		_ = t.RefuseReason(statusBadRequest, "not a plain CONNECT")
 		return false
 	}
 	var err error
 	if t.addr, t.host, t.port, err = ParseAuthority(h.Authority); err != nil {
-		_ = t.RefuseReason(http.StatusBadRequest, "malformed authority")
+		_ = t.RefuseReason(statusBadRequest, "malformed authority")
 		return false
 	}
 	return true
@@ -174,7 +174,7 @@ func (c *serverConn) finish(t *Tunnel) {
 	if r := recover(); r != nil {
 		c.s.panicked(t, r)
 	} else if t.state.Load() == unanswered {
-		_ = t.RefuseReason(http.StatusServiceUnavailable, "handler gave no answer")
+		_ = t.RefuseReason(statusUnavailable, "handler gave no answer")
 	}
 	_ = t.Close()
 	c.s.handling(-1)

@@ -93,6 +93,7 @@ func TestImportDirection(t *testing.T) {
 		"proxy/http1":        {"proxy/codec", "proxy/http1", "internal"},
 		"proxy/http2":        {"proxy/codec", "proxy/http2", "hbone/h2", "internal"},
 		"admin":              {"admin", "internal"},
+		"admin/view":         {"admin/view", "config", "routing", "authz", "resilience", "identity", "internal"},
 	}
 	for _, p := range packages(t) {
 		tree := ""
