@@ -4,6 +4,7 @@ import (
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/resilience/session"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -24,6 +25,7 @@ type Chain struct {
 
 	table     *routing.Table
 	consumers map[string]*routing.Table
+	byClient  map[string][]CompiledTCP
 	targets   []*Target // by ref; Default last
 	direct    *directTargets
 }
@@ -80,15 +82,39 @@ func (c *Chain) Hash(i int) []balance.HashSource {
 	return c.Spec.Hashes[i]
 }
 
+// Session returns what routing.Rule.Session indexes; nil stands for none.
+func (c *Chain) Session(i int) *session.Spec {
+	if i < 0 || i >= len(c.Spec.Sessions) {
+		return nil
+	}
+	return c.Spec.Sessions[i]
+}
+
+// TCPRoutes returns the TCP routes for a client of that namespace, those of
+// Chain.TCP unless the namespace has its own.
+func (c *Chain) TCPRoutes(clientNamespace string) []CompiledTCP {
+	if rs, ok := c.byClient[clientNamespace]; ok {
+		return rs
+	}
+	return c.TCP
+}
+
+// RouteTCPFor is RouteTCP for a client of that namespace.
+func (c *Chain) RouteTCPFor(clientNamespace, sni string) (r *CompiledTCP, ok bool) {
+	return routeTCP(c.TCPRoutes(clientNamespace), sni)
+}
+
 // RouteTCP returns the first TCP route for the server name, "" when there is none;
 // nil means the default backend. ok is false when routes exist and none matches.
-func (c *Chain) RouteTCP(sni string) (r *CompiledTCP, ok bool) {
-	if len(c.TCP) == 0 {
+func (c *Chain) RouteTCP(sni string) (r *CompiledTCP, ok bool) { return routeTCP(c.TCP, sni) }
+
+func routeTCP(rs []CompiledTCP, sni string) (r *CompiledTCP, ok bool) {
+	if len(rs) == 0 {
 		return nil, true
 	}
-	for i := range c.TCP {
-		if s := c.TCP[i].Spec.SNI; len(s) == 0 || routing.MatchSNI(s, sni) {
-			return &c.TCP[i], true
+	for i := range rs {
+		if s := rs[i].Spec.SNI; len(s) == 0 || routing.MatchSNI(s, sni) {
+			return &rs[i], true
 		}
 	}
 	return nil, false

@@ -312,13 +312,24 @@ func (ch *Chain) compileRules(rules []routing.Rule, o routing.Order) *routing.Ta
 }
 
 func (c *compiler) tcp(ch *Chain) {
-	for i := range ch.Spec.TCPRoutes {
-		r := &ch.Spec.TCPRoutes[i]
+	ch.TCP = ch.compileTCP(ch.Spec.TCPRoutes)
+	if len(ch.Spec.ConsumerTCP) > 0 {
+		ch.byClient = make(map[string][]CompiledTCP, len(ch.Spec.ConsumerTCP))
+		for ns, rs := range ch.Spec.ConsumerTCP {
+			ch.byClient[ns] = ch.compileTCP(rs)
+		}
+	}
+}
+
+func (ch *Chain) compileTCP(rs []TCPRoute) (out []CompiledTCP) {
+	for i := range rs {
+		r := &rs[i]
 		t := ch.compileRules([]routing.Rule{{
 			Route: r.Route, Retry: -1, Fault: -1, Session: -1, Hash: -1, Backends: r.Backends,
 		}}, routing.AsListed)
-		ch.TCP = append(ch.TCP, CompiledTCP{Spec: r, Pick: t.Rules()[0]})
+		out = append(out, CompiledTCP{Spec: r, Pick: t.Rules()[0]})
 	}
+	return out
 }
 
 // enter puts a chain into the lookup tables. Of two claims the first stands.

@@ -7,6 +7,7 @@ import (
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/resilience/session"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -80,10 +81,14 @@ type Destination struct {
 	Retries   []*resilience.Retry       // what Rule.Retry indexes
 	Faults    []*resilience.Fault       // what Rule.Fault indexes; also the Spec of a StageFault
 	Hashes    [][]balance.HashSource    // what Rule.Hash indexes: takes the place of the backend's own
+	Sessions  []*session.Spec           // what Rule.Session indexes
 	Implicit  bool                      // Routes are the implicit default rule: they guard nothing, so undeclared bytes may still be TCP
 	Refs      []string                  // backend keys that Backend.Ref and Mirror.Ref index
 	Backend   string                    // key of the default backend; empty for workloads: the address itself
 	TCPRoutes []TCPRoute
+	// ConsumerTCP are TCP routes by client namespace; they replace TCPRoutes for
+	// those clients.
+	ConsumerTCP map[string][]TCPRoute
 
 	Telemetry *Telemetry // what the source says of logs and traces; nil: nothing
 
@@ -188,14 +193,17 @@ type MetricOverride struct {
 // UpstreamTLS is TLS between the waypoint and a backend, inside the tunnel if
 // there is one.
 type UpstreamTLS struct {
-	SNI      string
-	SANs     []string // exact subject alternative names, one of which must be there; empty: any
-	CA       string   // "system", a file, or the name of a secret; empty: not verified
-	Cert     string   // file or secret of the client certificate; empty: none
-	Key      string   // file, when Cert is one
-	ALPN     []string
-	MinMinor uint8 // 2 or 3 for TLS 1.2 and 1.3; 0: 1.2
-	MaxMinor uint8
+	SNI  string
+	SANs []string // exact subject alternative names, one of which must be there; empty: any
+	// SkipVerify takes any certificate, though CA may be set.
+	SkipVerify bool
+	CRL        string // file of revoked certificates; empty: none
+	CA         string // "system", a file, or the name of a secret; empty: not verified
+	Cert       string // file or secret of the client certificate; empty: none
+	Key        string // file, when Cert is one
+	ALPN       []string
+	MinMinor   uint8 // 2 or 3 for TLS 1.2 and 1.3; 0: 1.2
+	MaxMinor   uint8
 }
 
 // TCPRoute sends connections onwards; the first whose SNI matches wins.
