@@ -221,7 +221,8 @@ func (d *dest) connect(ctx context.Context) (*poolConn, error) {
 	}
 	opts := identity.WithRevoked(p.cfg.Revoked)
 	own := p.cfg.TLS.SVID()
-	tc := tls.Client(h2.NewCork(nc), identity.ClientTLS(p.cfg.TLS, want, opts))
+	src := source(nc)
+	tc := tls.Client(src, identity.ClientTLS(p.cfg.TLS, want, opts))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close()
 		return nil, dialError(ctx, StageTLS, err)
@@ -234,7 +235,7 @@ func (d *dest) connect(ctx context.Context) (*poolConn, error) {
 	}
 	c := &poolConn{
 		pool: p, dest: d, nc: nc,
-		h2: h2.NewClient(tc, p.cfg.H2),
+		h2: h2.NewClient(withRecords(tc, src), p.cfg.H2),
 		link: link{
 			peer: peer, chain: cs.PeerCertificates, own: own,
 			peerAddr: addrPort(nc.RemoteAddr()), localAddr: addrPort(nc.LocalAddr()),
