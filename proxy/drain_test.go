@@ -44,6 +44,7 @@ func TestDrainInsideTunnels(t *testing.T) {
 		if !resp.Close || body != "ok" {
 			t.Errorf("busy: close %v, %q", resp.Close, body)
 		}
+		time.Sleep(lingerTime) // for clients that do not close
 		synctest.Wait()
 		if n := r.p.Active(); n != 0 {
 			t.Errorf("%d tunnels are left", n)
@@ -166,13 +167,14 @@ func TestWebSocketIsCutByPolicy(t *testing.T) {
 		t.Fatalf("%+v %v", resp, err)
 	}
 	readN(t, br, 2)
-	r.swap(cartModel(policy(authz.Deny, authz.RuleSpec{From: []authz.Source{{Principals: []string{"*/sa/curl"}}}})))
+	r.swap(cartModel(policy(authz.Deny, authz.RuleSpec{From: []authz.Source{{Principals: []string{"*/sa/curl"}}},
+		To: []authz.Operation{{Paths: []string{"/chat"}}}, When: []authz.Condition{{Key: "request.headers[sec-websocket-version]", Values: []string{"13"}}}})))
 	if _, err := io.ReadAll(br); err == nil {
 		t.Error("ended cleanly")
 	}
 	r.idle()
-	if rec := r.last(1); rec.Details != "policy_changed" {
-		t.Errorf("record %q", rec.Details)
+	if rec := r.last(1); rec.Details != "policy_changed" || rec.Path != "/chat" {
+		t.Errorf("record %q %q", rec.Details, rec.Path)
 	}
 }
 

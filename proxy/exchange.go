@@ -104,7 +104,8 @@ type exchange struct {
 	raw     *splice      // guarded by cancel: the byte stream behind a 101
 	onGone  func()       // made once per pooled exchange
 	leaving leaving
-	told    sync.WaitGroup // a task of leaving is under way
+	cutting cutting
+	told    sync.WaitGroup // tasks of leaving and cutting under way
 
 	// guarded by t.mu: the list of a tunnel's exchanges
 	next, prev *exchange
@@ -120,7 +121,7 @@ func newExchange() *exchange {
 		out:     make([]attrs.Field, 0, fieldRoom),
 		scratch: make([]byte, 0, scratchRoom),
 	}
-	x.leaving.x = x
+	x.leaving.x, x.cutting.x = x, x
 	x.onGone = func() {
 		x.told.Add(1)
 		x.p.workers.do(&x.leaving)
@@ -136,6 +137,14 @@ type leaving struct{ x *exchange }
 func (l *leaving) run() {
 	defer l.x.told.Done()
 	l.x.clientLeft()
+}
+
+// cutting ends an exchange that new policies deny.
+type cutting struct{ x *exchange }
+
+func (c *cutting) run() {
+	defer c.x.told.Done()
+	c.x.cutOff()
 }
 
 var exchanges = sync.Pool{New: func() any { return newExchange() }}
@@ -162,10 +171,10 @@ func (x *exchange) begin(t *tunnel, srv codec.Server) {
 func (x *exchange) end() {
 	if w, ok := x.srv.(codec.Watcher); ok {
 		w.OnGone(nil)
-		x.told.Wait()
 	}
 	x.report()
 	x.t.leave(x)
+	x.told.Wait() // nobody can find x any more, but somebody may have before
 	for _, m := range x.mirrors {
 		m.stop() // unless it has all of the body
 	}

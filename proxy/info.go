@@ -92,16 +92,16 @@ func (t *tunnel) foreign(s *config.Snapshot) bool {
 
 // chainService caches the service of the chain that a tunnel leads to.
 type chainService struct {
-	spec    *config.Destination
+	of      config.Service // not the chain: that would keep an old snapshot alive
 	service *telemetry.Service
 }
 
 // serviceOf returns the service of c for records.
 func (t *tunnel) serviceOf(c *config.Chain) *telemetry.Service {
-	if s := t.service.Load(); s != nil && s.spec == c.Spec {
+	if s := t.service.Load(); s != nil && s.of == c.Spec.Service {
 		return s.service
 	}
-	s := &chainService{c.Spec, t.p.opts.Telemetry.Service(serviceOf(c.Spec.Service))}
+	s := &chainService{c.Spec.Service, t.p.opts.Telemetry.Service(serviceOf(c.Spec.Service))}
 	t.service.Store(s)
 	return s.service
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -62,6 +61,7 @@ type Proxy struct {
 	dial    func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error)
 	replay  *resilience.ReplayBudget
 	unwatch func()
+	poke    chan struct{} // wakes the sweeper
 
 	dates   dates
 	workers workers
@@ -96,7 +96,7 @@ func New(o Options) *Proxy {
 	if o.ReplayBytes == 0 {
 		o.ReplayBytes = resilience.ReplayBytes
 	}
-	p := &Proxy{opts: o, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes)}
+	p := &Proxy{opts: o, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.dial = p.dialEndpoint
 	p.tunnels.init()
@@ -134,8 +134,11 @@ func (p *Proxy) Close() {
 
 // changed is called behind each change of the snapshot.
 func (p *Proxy) changed(_, s *config.Snapshot) {
-	p.pools.sweep(time.Now())
 	p.tunnels.recheck(s)
+	select {
+	case p.poke <- struct{}{}: // pools of endpoints that are gone
+	default:
+	}
 }
 
 // sweep looks after what nobody else touches while it is idle.
@@ -146,6 +149,8 @@ func (p *Proxy) sweep() {
 		select {
 		case <-p.ctx.Done():
 			return
+		case <-p.poke:
+			p.pools.sweep(time.Now())
 		case now := <-t.C:
 			p.pools.sweep(now)
 			p.tunnels.reportBytes()
@@ -158,5 +163,3 @@ func (p *Proxy) panicked(where string, r any) {
 	p.panics.Add(1)
 	p.log.Error("panic contained", "where", where, "panic", r, "stack", string(debug.Stack()))
 }
-
-var errClosed = errors.New("proxy: closed")

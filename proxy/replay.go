@@ -197,29 +197,14 @@ func (s *source) copyKept(p []byte, pos int64) int {
 
 // took accounts for bytes that attempt gen has read, and keeps them if another
 // attempt may need them. An attempt that was given up meanwhile always keeps
-// them, whatever the bounds: its successor has no other way to get them.
+// them, whatever the bounds: its successor has no other way to get them. mu is
+// held.
 func (s *source) took(p []byte, gen int) {
-	s.turn.Lock()
-	keep := !s.lost
-	s.turn.Unlock()
-	need := 0
-	if keep {
-		need = s.grows(len(p))
-	}
-	room := keep && s.end+int64(len(p)) <= replayPerRequest && s.budget.Acquire(need)
 	s.end += int64(len(p))
 	s.turn.Lock()
-	stale := gen != s.gen
-	if !room && !stale {
-		s.lost = true
-	}
 	lost := s.lost
 	s.turn.Unlock()
-	if room {
-		s.held += need
-	}
-	if lost && !stale {
-		s.free()
+	if (lost || s.end > replayPerRequest) && s.lose(gen) {
 		return
 	}
 	if n := len(s.chunks); n > 0 {
@@ -229,20 +214,28 @@ func (s *source) took(p []byte, gen int) {
 		p = p[m:]
 	}
 	for len(p) > 0 {
-		b := buf.Take(chunkSize)
+		b := buf.Take(min(len(p), chunkSize))
+		if s.budget.Acquire(len(b.B)) {
+			s.held += len(b.B)
+		} else if s.lose(gen) {
+			b.Release()
+			return
+		}
 		n := copy(b.B, p)
 		s.chunks = append(s.chunks, chunk{b, n})
 		p = p[n:]
 	}
 }
 
-// grows returns how many bytes of buffers n more bytes take.
-func (s *source) grows(n int) int {
-	if i := len(s.chunks); i > 0 {
-		n -= len(s.chunks[i-1].b.B) - s.chunks[i-1].n
+// lose gives up on sending the body again, unless attempt gen was itself given
+// up. mu is held.
+func (s *source) lose(gen int) bool {
+	s.turn.Lock()
+	current := gen == s.gen
+	s.lost = s.lost || current
+	s.turn.Unlock()
+	if current {
+		s.free()
 	}
-	if n <= 0 {
-		return 0
-	}
-	return (n + chunkSize - 1) / chunkSize * chunkSize
+	return current
 }

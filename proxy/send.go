@@ -143,6 +143,7 @@ func (x *exchange) response(cl codec.Client, h *codec.ResponseHead, retries int)
 		}
 	}
 	x.src.forget()
+	x.rec.TransportFailure = ""
 	out.done = true
 	if h.Status == 101 {
 		out.failure = x.upgrade(cl, h)

@@ -209,8 +209,14 @@ func (s *session) deny(d authz.Decision) {
 // cut ends the connection because of a new policy; t.mu is held.
 func (s *session) cut(d authz.Decision) {
 	s.denied.Store(&d)
-	s.s.end(endedCut)
+	s.t.p.workers.do(cutSession{s})
 }
+
+// cutSession ends a session; a task since a reset may have to wait for a peer
+// that takes no bytes.
+type cutSession struct{ s *session }
+
+func (c cutSession) run() { c.s.s.end(endedCut) }
 
 func (s *session) cutFor(reason string) {
 	s.cut(authz.Decision{Reason: authz.Reason(reason)})

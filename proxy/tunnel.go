@@ -12,6 +12,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/internal/buf"
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/proxy/http1"
 	"waypoint.dev/waypoint/proxy/http2"
@@ -56,6 +57,7 @@ type tunnel struct {
 	tcp      *session          // guarded by mu
 	live     *exchange         // guarded by mu: list of the exchanges under way
 	ended    chan struct{}     // guarded by mu: closed when live is empty for good
+	hijacked bool              // guarded by mu: the tunnel became a byte stream
 	sniffing bool              // guarded by mu: accepted, nothing decided yet
 	draining bool              // guarded by mu
 }
@@ -193,7 +195,13 @@ func (t *tunnel) sniff(patient bool) (sniffed, error) {
 	drained := t.draining
 	t.mu.Unlock()
 	if drained && sn.n == 0 {
-		return sn, io.EOF
+		r, ok := t.in.(interface{ Readable() bool })
+		if !ok || !r.Readable() || t.in.SetReadDeadline(time.Time{}) != nil {
+			return sn, io.EOF
+		}
+		// A request had arrived before the drain did: it is served.
+		sn.release()
+		return sniff(t.in, t.p.opts.DetectTimeout, patient)
 	}
 	if errors.Is(err, errSilent) && patient {
 		return sn, io.EOF
@@ -213,6 +221,7 @@ func (t *tunnel) serveHTTP1(c *config.Chain, sn sniffed) {
 	})
 	sn.release()
 	defer sc.Close()
+	defer t.linger()
 	t.mu.Lock()
 	t.h1 = sc
 	if t.draining {
@@ -228,6 +237,28 @@ func (t *tunnel) serveHTTP1(c *config.Chain, sn sniffed) {
 		if !t.exchange(srv) {
 			return
 		}
+	}
+}
+
+// linger ends an HTTP/1 connection behind its last response: what the client
+// still sends is read away for a while, so that it sees the response and not a
+// reset. It returns at once when the client has ended its side, or nothing works
+// any more.
+func (t *tunnel) linger() {
+	t.mu.Lock()
+	raw := t.hijacked
+	t.mu.Unlock()
+	if raw || t.in.CloseWrite() != nil || t.in.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	b := buf.Take(buf.MinPooled)
+	defer b.Release()
+	for left := lingerBytes; left > 0; {
+		n, err := t.in.Read(b.B)
+		if err != nil {
+			return
+		}
+		left -= n
 	}
 }
 
@@ -415,7 +446,9 @@ func (t *tunnel) recheck(s *config.Snapshot) {
 	}
 	for x := t.live; x != nil; x = x.next {
 		if x.streaming && !x.stillAllowed(c) {
-			x.cutOff()
+			x.streaming = false
+			x.told.Add(1)
+			t.p.workers.do(&x.cutting)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -24,6 +26,10 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	}
 	x.clockEnds(cl) // a route's timeout ends with the handshake
 	x.clientClockEnds()
+	x.keep()
+	x.t.mu.Lock()
+	x.t.hijacked = true
+	x.t.mu.Unlock()
 	x.markStreaming(h)
 	s := splice{client: from.Hijack(), backend: to.Hijack()}
 	x.cancel.Lock()
@@ -59,4 +65,16 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	_ = s.backend.Close()
 	cl.Release()
 	return failNone
+}
+
+// keep copies what the exchange still needs of its head, whose buffers go with
+// the hijack.
+func (x *exchange) keep() {
+	r, q := &x.rec, &x.req
+	for _, s := range []*string{&r.Method, &r.Path, &r.Authority, &r.UserAgent, &r.RequestID, &r.Forwarded,
+		&q.Method, &q.Authority, &q.Path, &q.Query} {
+		*s = strings.Clone(*s)
+	}
+	x.fields = append(x.fields[:0], cloneFields(x.fields)...)
+	q.Headers = x.fields
 }
