@@ -20,7 +20,17 @@ type Conn struct {
 
 // Dial connects under the client's identity. Any identity of the mesh may answer.
 func Dial(ctx context.Context, addr netip.AddrPort, src identity.Source) (*Conn, error) {
-	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: identity.ClientTLS(src, nil)}
+	return DialFrom(ctx, netip.Addr{}, addr, src)
+}
+
+// DialFrom is Dial from an address of this machine, as a node proxy connects from
+// the address of its client pod.
+func DialFrom(ctx context.Context, from netip.Addr, addr netip.AddrPort, src identity.Source) (*Conn, error) {
+	nd := &net.Dialer{}
+	if from.IsValid() {
+		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
+	d := tls.Dialer{NetDialer: nd, Config: identity.ClientTLS(src, nil)}
 	nc, err := d.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
 		return nil, err

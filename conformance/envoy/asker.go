@@ -1,0 +1,251 @@
+package envoy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"waypoint.dev/waypoint/conformance/load"
+	"waypoint.dev/waypoint/hbone/h2"
+	"waypoint.dev/waypoint/identity"
+)
+
+// patience is how long an answer may take. Answers take milliseconds; what is
+// measured by it is only the silence behind a request that ends nowhere.
+const patience = 5 * time.Second
+
+// Asker asks one side. It keeps one HBONE connection to a client and one tunnel
+// to an authority, as node proxies do. It belongs to one goroutine.
+type Asker struct {
+	side    string
+	addr    netip.AddrPort
+	sources func(Client) identity.Source
+
+	conns   map[Client]*load.Conn
+	tunnels map[tunnelKey]*tunnel
+}
+
+type tunnelKey struct {
+	client    Client
+	authority string
+}
+
+type tunnel struct {
+	s  *h2.Stream
+	br *bufio.Reader
+	h2 *http2.ClientConn
+}
+
+// NewAsker asks the side that listens on addr.
+func NewAsker(side string, addr netip.AddrPort, sources func(Client) identity.Source) *Asker {
+	return &Asker{side: side, addr: addr, sources: sources, conns: map[Client]*load.Conn{}, tunnels: map[tunnelKey]*tunnel{}}
+}
+
+// Close ends all tunnels and connections.
+func (a *Asker) Close() {
+	a.Forget()
+	for k, c := range a.conns {
+		c.Close()
+		delete(a.conns, k)
+	}
+}
+
+// Forget ends all tunnels.
+func (a *Asker) Forget() {
+	for k := range a.tunnels {
+		a.drop(k)
+	}
+}
+
+func (a *Asker) drop(k tunnelKey) {
+	if t := a.tunnels[k]; t != nil {
+		if t.h2 != nil {
+			t.h2.Close()
+		}
+		t.s.Close()
+		delete(a.tunnels, k)
+	}
+}
+
+func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
+	if t := a.tunnels[k]; t != nil {
+		return t, nil
+	}
+	c := a.conns[k.client]
+	if c == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		from, err := netip.ParseAddr(k.client.Addr)
+		if err != nil {
+			return nil, err
+		}
+		if c, err = load.DialFrom(ctx, from, a.addr, a.sources(k.client)); err != nil {
+			return nil, err
+		}
+		a.conns[k.client] = c
+	}
+	s, err := c.Tunnel(k.authority)
+	if err != nil {
+		return nil, err
+	}
+	t := &tunnel{s: s, br: bufio.NewReaderSize(s, 4<<10)}
+	a.tunnels[k] = t
+	return t, nil
+}
+
+// Ask sends a question and waits for its answer. An error is one of the harness;
+// what the side did wrong is in the answer.
+func (a *Asker) Ask(q *Question) (Answer, error) {
+	k := tunnelKey{q.Client, q.Authority}
+	if q.Proto2 {
+		k.authority += "#h2"
+		return a.ask2(q)
+	}
+	if q.Raw != nil {
+		a.drop(k) // a malformed request starts on a fresh connection
+	}
+	_, kept := a.tunnels[k]
+	t, err := a.tunnel(k)
+	var refused *load.Refused
+	if errors.As(err, &refused) {
+		return Answer{Refused: refused.Status}, nil
+	}
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s: %v: %w", a.side, q, err)
+	}
+	ans, err := t.ask(q)
+	if err != nil || ans.Closed || ans.Status == 0 || q.Raw != nil {
+		a.drop(k)
+	}
+	if err == nil && ans.Status == 0 && kept && q.Raw == nil {
+		return a.Ask(q) // the kept connection had ended meanwhile
+	}
+	if err != nil {
+		return ans, fmt.Errorf("%s: %v: %w", a.side, q, err)
+	}
+	return ans, nil
+}
+
+func (t *tunnel) ask(q *Question) (Answer, error) {
+	t.s.SetDeadline(time.Now().Add(patience))
+	if _, err := t.s.Write(q.Bytes()); err != nil {
+		return Answer{Err: err.Error()}, nil
+	}
+	method := q.Method
+	if q.Raw != nil {
+		method, _, _ = strings.Cut(string(q.Raw), " ")
+	}
+	var res *http.Response
+	for {
+		var err error
+		if res, err = http.ReadResponse(t.br, &http.Request{Method: method}); err != nil {
+			if t.s.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return Answer{Err: "silence or nonsense: " + err.Error()}, nil
+			}
+			return Answer{Err: err.Error()}, nil
+		}
+		if res.StatusCode >= 200 || res.StatusCode == 101 {
+			break
+		}
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return Answer{Err: "body: " + err.Error()}, nil
+	}
+	ans, err := newAnswer(res, string(body))
+	if q.Raw != nil && !ans.Closed {
+		ans.Closed = t.ends()
+	}
+	return ans, err
+}
+
+// ends reports whether the other side closes now without having been asked for
+// more: half closing shows it at once.
+func (t *tunnel) ends() bool {
+	t.s.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	_, err := t.br.ReadByte()
+	return err != nil && !isTimeout(err)
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// ask2 asks over HTTP/2 inside the tunnel.
+func (a *Asker) ask2(q *Question) (Answer, error) {
+	k := tunnelKey{q.Client, q.Authority}
+	t, err := a.tunnel2(k)
+	var refused *load.Refused
+	if errors.As(err, &refused) {
+		return Answer{Refused: refused.Status}, nil
+	}
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s: %v: %w", a.side, q, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var body io.Reader
+	if q.Body != "" {
+		body = strings.NewReader(q.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, q.Method, "http://"+q.Host, body)
+	if err != nil {
+		return Answer{}, err
+	}
+	req.URL.Opaque = "//" + q.Host + q.Target
+	req.Header.Set("X-Case", q.ID)
+	for _, h := range q.Headers {
+		req.Header.Add(h[0], h[1])
+	}
+	res, err := t.h2.RoundTrip(req)
+	if err != nil {
+		a.drop(tunnelKey{k.client, k.authority + "#h2"})
+		return Answer{Err: err.Error()}, nil
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return Answer{Err: "body: " + err.Error()}, nil
+	}
+	return newAnswer(res, string(b))
+}
+
+func (a *Asker) tunnel2(k tunnelKey) (*tunnel, error) {
+	named := tunnelKey{k.client, k.authority + "#h2"}
+	if t := a.tunnels[named]; t != nil {
+		return t, nil
+	}
+	before := a.tunnels[k]
+	delete(a.tunnels, k)
+	t, err := a.tunnel(k)
+	delete(a.tunnels, k)
+	if before != nil {
+		a.tunnels[k] = before
+	}
+	if err != nil {
+		return nil, err
+	}
+	tr := &http2.Transport{AllowHTTP: true, DisableCompression: true}
+	if t.h2, err = tr.NewClientConn(streamConn{t.s}); err != nil {
+		t.s.Close()
+		return nil, err
+	}
+	a.tunnels[named] = t
+	return t, nil
+}
+
+// streamConn is a stream as net/http2 wants its connections.
+type streamConn struct{ *h2.Stream }
+
+func (streamConn) LocalAddr() net.Addr  { return &net.TCPAddr{} }
+func (streamConn) RemoteAddr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,171 @@
+package envoy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/internal/testmesh"
+)
+
+const certTTL = 24 * time.Hour
+
+// Lab is a CA and the pods behind the sides under comparison.
+type Lab struct {
+	Dir string // of the waypoint's certificate, private
+
+	ca   *identity.CA
+	way  identity.Source
+	pods []*Pod
+
+	mu      sync.Mutex
+	clients map[string]identity.Source // guarded by mu
+}
+
+// NewLab makes a lab whose waypoints live in namespace ns. dir must exist.
+func NewLab(dir, ns string) (*Lab, error) {
+	ca, err := identity.NewCA("cluster.local")
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{Dir: dir, ca: ca, clients: map[string]identity.Source{}}
+	svid, err := ca.Issue(ns, "waypoint", certTTL)
+	if err != nil {
+		return nil, err
+	}
+	chain, key, err := svid.PEM()
+	if err != nil {
+		return nil, err
+	}
+	for name, b := range map[string][]byte{"cert.pem": chain, "key.pem": key, "roots.pem": ca.Bundle().PEM} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	l.way = ca.Source(ns, "waypoint", certTTL)
+	return l, nil
+}
+
+// Close ends the pods.
+func (l *Lab) Close() {
+	for _, p := range l.pods {
+		p.Close()
+	}
+	for _, s := range l.clients {
+		s.Close()
+	}
+	l.way.Close()
+}
+
+// AddPod starts a backend.
+func (l *Lab) AddPod(name, ns, addr string, plain ...uint16) error {
+	a, err := netip.ParseAddr(addr)
+	if err != nil {
+		return err
+	}
+	p, err := NewPod(name, a, l.source(ns, name), plain...)
+	if err == nil {
+		l.pods = append(l.pods, p)
+	}
+	return err
+}
+
+// source is the identity of an account.
+func (l *Lab) source(ns, sa string) identity.Source {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := ns + "/" + sa
+	if l.clients[k] == nil {
+		l.clients[k] = l.ca.Source(ns, sa, certTTL)
+	}
+	return l.clients[k]
+}
+
+// AddWorld starts the pods of a generated world.
+func (l *Lab) AddWorld(w *World) error {
+	for _, b := range w.Backends {
+		if err := l.AddPod(b, w.Namespace, w.podOf(b)); err != nil {
+			return err
+		}
+	}
+	return l.AddPod("subject", w.Namespace, subjectPod)
+}
+
+// Side is one proxy under comparison.
+type Side struct {
+	Name  string
+	Asker *Asker
+	close []func()
+}
+
+// Close ends its connections, then the proxy.
+func (s *Side) Close() {
+	s.Asker.Close()
+	for _, f := range s.close {
+		f()
+	}
+}
+
+func (l *Lab) side(name string, addr netip.AddrPort, close ...func()) *Side {
+	return &Side{Name: name, close: close, Asker: NewAsker(name, addr, func(c Client) identity.Source { return l.source(c.Namespace, c.ServiceAccount) })}
+}
+
+// Envoy starts the oracle with these resources.
+func (l *Lab) Envoy(ctx context.Context, r *Resources) (*Side, error) {
+	boot, err := Stock(r, StockOptions{Dir: l.Dir, Address: "127.0.0.1", GenerateID: true, AccessLog: filepath.Join(l.Dir, "access.log")})
+	if err != nil {
+		return nil, err
+	}
+	p, err := Start(ctx, boot, l.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return l.side("envoy", p.Addr, p.Close), nil
+}
+
+// model starts the waypoint in this process with a model.
+func (l *Lab) model(name string, m *config.Model) (*Side, error) {
+	w, err := testmesh.NewWaypoint(testmesh.WaypointOptions{Source: l.way})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range w.Serve(m) {
+		if p.Severity == config.Error && p.Reason != "BackendNotFound" { // one is missing on purpose
+			err = errors.Join(err, fmt.Errorf("%s: %s %s/%s: %s: %s", name, p.Kind, p.Namespace, p.Name, p.Field, p.Message))
+		}
+	}
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return l.side(name, w.Addr, w.Close), nil
+}
+
+// Kube starts the waypoint with the manifests of a world, of one normalization.
+func (l *Lab) Kube(w *World, norm string) (*Side, error) {
+	objs := kube.NewObjects()
+	parsed, err := kube.Parse("world.json", w.Manifests(norm))
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range parsed {
+		objs.Put(o)
+	}
+	n, ok := normOf(norm)
+	if !ok {
+		return nil, fmt.Errorf("no normalization %q", norm)
+	}
+	m := kube.NewBuilder(kube.Options{
+		Waypoint: config.Owner{Namespace: w.Namespace, Name: "waypoint", Class: "istio-waypoint"},
+		Mesh:     config.Mesh{Normalization: config.Normalization(n)},
+	}).Build(objs)
+	return l.model("kube", m)
+}

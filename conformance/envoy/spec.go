@@ -1,0 +1,117 @@
+package envoy
+
+import "fmt"
+
+// World is a set of services with routes and policies that the generator made. It
+// exists in two forms that mean the same: the resources that istiod would send
+// for it (resources of world_envoy.go) and its Kubernetes objects (world_kube.go).
+type World struct {
+	Namespace string
+	Backends  []string // services that routes send to; each has one pod of its name
+	Subjects  []*Subject
+}
+
+// Subject is one service that is asked about. Without backends in its rules its
+// own pod answers, which all subjects share.
+type Subject struct {
+	Name     string
+	Kind     string // of its questions
+	Index    int    // gives its address
+	Norm     string // NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES
+	HTTP2    bool   // the port is declared h2c
+	Routes   []RouteRule
+	Policies []Policy
+}
+
+// VIP is the subject's address.
+func (s *Subject) VIP() string { return fmt.Sprintf("10.97.%d.%d", 1+s.Index/200, 1+s.Index%200) }
+
+// Authority is what tunnels to it ask for.
+func (s *Subject) Authority() string { return s.VIP() + ":80" }
+
+// Host is its DNS name.
+func (s *Subject) Host(ns string) string { return s.Name + "." + ns + ".svc.cluster.local" }
+
+// RouteRule is one rule of an HTTPRoute; all rules of a subject are one route.
+type RouteRule struct {
+	Name     string
+	Matches  []RouteMatch
+	Request  HeaderOps
+	Response HeaderOps
+	Rewrite  *Rewrite
+	Redirect *Redirect
+	CORS     *CORS
+	Backends []WeightedBackend // empty with a redirect
+}
+
+// RouteMatch is one HTTPRouteMatch.
+type RouteMatch struct {
+	PathKind string // Exact, PathPrefix, RegularExpression; empty: any
+	Path     string
+	Method   string
+	Headers  []ValueMatch
+	Query    []ValueMatch
+}
+
+// ValueMatch compares one header or parameter.
+type ValueMatch struct {
+	Name, Value string
+	Regex       bool
+}
+
+// HeaderOps edit headers.
+type HeaderOps struct {
+	Set, Add [][2]string
+	Remove   []string
+}
+
+func (h *HeaderOps) empty() bool { return len(h.Set)+len(h.Add)+len(h.Remove) == 0 }
+
+// Rewrite of path and host. Full and Prefix are exclusive.
+type Rewrite struct {
+	Host         string
+	Full, Prefix *string
+}
+
+// Redirect answers with a location.
+type Redirect struct {
+	Scheme, Host string
+	Port, Status int
+	Full, Prefix *string
+}
+
+// CORS of one rule.
+type CORS struct {
+	Origins, Methods, Headers, Expose []string
+	Credentials                       bool
+	MaxAge                            int
+}
+
+// WeightedBackend is one of World.Backends, or "missing", which does not exist.
+type WeightedBackend struct {
+	Name    string
+	Weight  int
+	Request HeaderOps
+}
+
+// Policy is one AuthorizationPolicy of a subject.
+type Policy struct {
+	Name, Action string // ALLOW, DENY, AUDIT
+	Rules        []PolicyRule
+}
+
+// PolicyRule is one rule.
+type PolicyRule struct {
+	From []Fields // each: principals, namespaces, serviceAccounts, ipBlocks, remoteIpBlocks and their not twins
+	To   []Fields // each: hosts, ports, methods, paths and their not twins
+	When []Condition
+}
+
+// Fields are a source or an operation: lists by name, "notPaths" among them.
+type Fields map[string][]string
+
+// Condition is one of when.
+type Condition struct {
+	Key               string
+	Values, NotValues []string
+}

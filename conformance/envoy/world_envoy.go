@@ -1,0 +1,380 @@
+package envoy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The addresses of the lab's pods.
+const (
+	backendNet  = loopNet + "1." // 127.8.1.1 is the pod of the first backend
+	subjectPod  = loopNet + "1.100"
+	backendPort = 8080
+)
+
+// podOf is the address of a backend's pod.
+func (w *World) podOf(backend string) string {
+	return fmt.Sprint(backendNet, 1+slices.Index(w.Backends, backend))
+}
+
+// Resources are what istiod sends for the world. base gives connect_terminate,
+// connect_originate, the clusters behind them and the shape of main_internal.
+func (w *World) Resources(base *Resources) *Resources {
+	base = clone(base)
+	out := &Resources{Endpoints: []Object{}}
+	for _, c := range base.Clusters {
+		if n := str(c["name"]); n == "main_internal" || n == "encap" || n == "connect_originate" {
+			out.Clusters = append(out.Clusters, c)
+		}
+	}
+	for _, b := range w.Backends {
+		out.add(w.cluster(b+"."+w.Namespace+".svc.cluster.local", b, false), w.endpoints(b+"."+w.Namespace+".svc.cluster.local", b, w.podOf(b)))
+		out.Workloads = append(out.Workloads, w.workload(b, w.podOf(b)))
+	}
+	out.Workloads = append(out.Workloads, w.workload("subject", subjectPod))
+	var chains, ranges []any
+	for _, s := range w.Subjects {
+		host := s.Host(w.Namespace)
+		out.add(w.cluster(host, s.Name, s.HTTP2), w.endpoints(host, "subject", subjectPod))
+		name := clusterName(host)
+		chains = append(chains, Object{"name": name, "filters": []any{Object{"name": "envoy.filters.network.http_connection_manager", "typed_config": w.hcm(s)}}})
+		ranges = append(ranges, Object{
+			"ranges": []any{Object{"address_prefix": s.VIP(), "prefix_len": 32}},
+			"on_match": Object{"matcher": Object{"matcher_tree": Object{
+				"input": Object{"name": "port", "typed_config": typed("extensions.matching.common_inputs.network.v3.DestinationPortInput")},
+				"exact_match_map": Object{"map": Object{"80": Object{"action": Object{"name": name,
+					"typed_config": Object{"@type": "type.googleapis.com/google.protobuf.StringValue", "value": name}}}}},
+			}}},
+		})
+	}
+	for _, l := range base.Listeners {
+		switch str(l["name"]) {
+		case "main_internal":
+			l["filter_chains"] = chains
+			l["filter_chain_matcher"] = Object{"matcher_tree": Object{
+				"input":        Object{"name": "ip", "typed_config": typed("extensions.matching.common_inputs.network.v3.DestinationIPInput")},
+				"custom_match": Object{"name": "ip", "typed_config": Object{"@type": "type.googleapis.com/xds.type.matcher.v3.IPMatcher", "range_matchers": ranges}},
+			}}
+		case "connect_terminate", "connect_originate":
+		default:
+			continue
+		}
+		out.Listeners = append(out.Listeners, l)
+	}
+	return out
+}
+
+func (r *Resources) add(cluster, endpoints Object) {
+	r.Clusters = append(r.Clusters, cluster)
+	r.Endpoints = append(r.Endpoints, endpoints)
+}
+
+func clusterName(host string) string { return "inbound-vip|80|http|" + host }
+
+func (w *World) cluster(host, name string, h2 bool) Object {
+	socket := typed("extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport")
+	socket["passthrough_metadata"] = []any{
+		Object{"kind": Object{"host": Object{}}, "name": "envoy.filters.listener.original_dst"},
+		Object{"kind": Object{"host": Object{}}, "name": "istio"},
+	}
+	socket["transport_socket"] = Object{"name": "envoy.transport_sockets.raw_buffer", "typed_config": typed("extensions.transport_sockets.raw_buffer.v3.RawBuffer")}
+	c := Object{
+		"name": clusterName(host), "alt_stat_name": clusterName(host) + ";", "type": "EDS",
+		"eds_cluster_config": Object{"eds_config": Object{"ads": Object{}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}, "service_name": clusterName(host)},
+		"connect_timeout":    "10s", "lb_policy": "LEAST_REQUEST",
+		"circuit_breakers": Object{"thresholds": []any{Object{"max_connections": 4294967295, "max_pending_requests": 4294967295, "max_requests": 4294967295, "max_retries": 4294967295}}},
+		"common_lb_config": Object{"healthy_panic_threshold": Object{}},
+		"transport_socket": Object{"name": "internal_upstream", "typed_config": socket},
+		"metadata":         Object{"filter_metadata": Object{"istio": Object{"services": []any{Object{"host": host, "name": name, "namespace": w.Namespace}}}}},
+	}
+	if h2 {
+		o := typed("extensions.upstreams.http.v3.HttpProtocolOptions")
+		o["explicit_http_config"] = Object{"http2_protocol_options": Object{}}
+		c["typed_extension_protocol_options"] = Object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": o}
+	}
+	return c
+}
+
+func (w *World) endpoints(host, pod, addr string) Object {
+	to := fmt.Sprint(addr, ":", backendPort)
+	return Object{"cluster_name": clusterName(host), "endpoints": []any{Object{
+		"locality": Object{"region": "r1", "zone": "z1"},
+		"lb_endpoints": []any{Object{
+			"endpoint":      Object{"address": Object{"envoy_internal_address": Object{"server_listener_name": "connect_originate", "endpoint_id": to}}},
+			"health_status": "HEALTHY",
+			"metadata": Object{"filter_metadata": Object{
+				"envoy.filters.listener.original_dst": Object{"local": to},
+				"istio":                               Object{"workload": pod + ";" + w.Namespace + ";" + pod + ";;Kubernetes"},
+			}},
+			"load_balancing_weight": 1,
+		}},
+		"load_balancing_weight": 1,
+	}}}
+}
+
+func (w *World) workload(pod, addr string) Object {
+	return Object{"workload": Object{
+		"uid": "Kubernetes//Pod/" + w.Namespace + "/" + pod, "name": pod, "namespace": w.Namespace,
+		"addresses": []any{netip.MustParseAddr(addr).AsSlice()}, "tunnel_protocol": "HBONE", "service_account": pod,
+		"canonical_name": pod, "canonical_revision": "latest", "workload_name": pod, "cluster_id": "Kubernetes", "trust_domain": "cluster.local",
+	}}
+}
+
+func (w *World) hcm(s *Subject) Object {
+	h := typed("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager")
+	maps.Copy(h, Object{
+		"stat_prefix": "inbound_0.0.0.0_80;", "server_name": "istio-envoy", "stream_idle_timeout": "0s",
+		"use_remote_address": false, "proxy_100_continue": true,
+		"upgrade_configs":      []any{Object{"upgrade_type": "websocket"}},
+		"request_id_extension": Object{"typed_config": typed("extensions.request_id.uuid.v3.UuidRequestIdConfig")},
+		"http_filters":         w.filters(s),
+		"route_config": Object{"name": clusterName(s.Host(w.Namespace)), "validate_clusters": false,
+			"virtual_hosts": []any{Object{"name": "inbound|http|80", "domains": []any{"*"}, "routes": w.routes(s)}}},
+	})
+	if s.Norm != "NONE" {
+		h["normalize_path"] = true
+		h["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
+	}
+	if s.Norm == "MERGE_SLASHES" || s.Norm == "DECODE_AND_MERGE_SLASHES" {
+		h["merge_slashes"] = true
+	}
+	if s.Norm == "DECODE_AND_MERGE_SLASHES" {
+		h["path_with_escaped_slashes_action"] = "UNESCAPE_AND_FORWARD"
+	}
+	return h
+}
+
+func (w *World) filters(s *Subject) []any {
+	var out []any
+	for _, action := range []string{"AUDIT", "DENY", "ALLOW"} {
+		if p := rbacPolicies(w.Namespace, s.Policies, action); p != nil {
+			f := typed("extensions.filters.http.rbac.v3.RBAC")
+			rules := Object{"policies": p}
+			switch action {
+			case "AUDIT":
+				rules["action"] = "LOG"
+			case "DENY":
+				rules["action"] = "DENY"
+			}
+			f["rules"], f["shadow_rules_stat_prefix"] = rules, "istio_dry_run_allow_"
+			out = append(out, Object{"name": "envoy.filters.http.rbac", "typed_config": f})
+		}
+	}
+	grpc := typed("extensions.filters.http.grpc_stats.v3.FilterConfig")
+	grpc["emit_filter_state"] = true
+	return append(out,
+		Object{"name": "envoy.filters.http.grpc_stats", "typed_config": grpc},
+		Object{"name": "envoy.filters.http.fault", "typed_config": typed("extensions.filters.http.fault.v3.HTTPFault")},
+		Object{"name": "envoy.filters.http.cors", "typed_config": typed("extensions.filters.http.cors.v3.Cors")},
+		Object{"name": "envoy.filters.http.router", "typed_config": typed("extensions.filters.http.router.v3.Router")},
+	)
+}
+
+// ordered is a match of a rule with its rank.
+type ordered struct {
+	rule  *RouteRule
+	match RouteMatch
+	rank  [5]int
+}
+
+// routes orders all matches as istiod does and writes each as a route.
+func (w *World) routes(s *Subject) []any {
+	if len(s.Routes) == 0 {
+		r := w.action(clusterName(s.Host(w.Namespace)), nil)
+		return []any{Object{"name": "default", "match": Object{"prefix": "/"}, "route": r, "decorator": Object{"operation": s.Name + ":80/*"}}}
+	}
+	var all []ordered
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		ms := r.Matches
+		if len(ms) == 0 {
+			ms = []RouteMatch{{PathKind: "PathPrefix", Path: "/"}}
+		}
+		for _, m := range ms {
+			kind := map[string]int{"Exact": 3, "PathPrefix": 2, "RegularExpression": 1}[m.PathKind]
+			method := 0
+			if m.Method != "" {
+				method = 1
+			}
+			all = append(all, ordered{r, m, [5]int{kind, len(m.Path), method, len(m.Headers), len(m.Query)}})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b ordered) int {
+		for i := range a.rank {
+			if c := cmp.Compare(b.rank[i], a.rank[i]); c != 0 {
+				return c
+			}
+		}
+		return 0
+	})
+	var out []any
+	for _, o := range all {
+		out = append(out, w.route(o.rule, o.match))
+	}
+	return out
+}
+
+func (w *World) route(r *RouteRule, m RouteMatch) Object {
+	match := Object{"case_sensitive": true}
+	switch {
+	case m.PathKind == "Exact":
+		match["path"] = m.Path
+	case m.PathKind == "RegularExpression":
+		match["safe_regex"] = Object{"regex": m.Path}
+	case m.Path == "" || m.Path == "/":
+		match["prefix"] = "/"
+	default:
+		match["path_separated_prefix"] = strings.TrimSuffix(m.Path, "/")
+	}
+	var headers []any
+	for _, h := range m.Headers {
+		headers = append(headers, Object{"name": h.Name, "string_match": h.matcher()})
+	}
+	if m.Method != "" {
+		headers = append(headers, Object{"name": ":method", "string_match": Object{"exact": m.Method}})
+	}
+	if headers != nil {
+		match["headers"] = headers
+	}
+	var query []any
+	for _, q := range m.Query {
+		query = append(query, Object{"name": q.Name, "string_match": q.matcher()})
+	}
+	if query != nil {
+		match["query_parameters"] = query
+	}
+	out := Object{"name": r.Name, "match": match, "decorator": Object{"operation": r.Name}}
+	edits(out, &r.Request, &r.Response)
+	if d := r.Redirect; d != nil {
+		out["redirect"] = d.envoy(m)
+		return out
+	}
+	a := w.action("", r.Backends)
+	a["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
+	if rw := r.Rewrite; rw != nil {
+		if rw.Host != "" {
+			a["host_rewrite_literal"] = rw.Host
+		}
+		if rw.Full != nil {
+			a["regex_rewrite"] = Object{"pattern": Object{"regex": "/.*"}, "substitution": *rw.Full}
+		}
+		if rw.Prefix != nil {
+			prefix, to := strings.TrimSuffix(m.Path, "/"), *rw.Prefix
+			if strings.Trim(to, "/") == "" {
+				a["regex_rewrite"] = Object{"pattern": Object{"regex": "^" + prefix + `(/?)(.*)`}, "substitution": `/\2`}
+			} else {
+				a["prefix_rewrite"] = strings.TrimSuffix(to, "/")
+			}
+		}
+	}
+	out["route"] = a
+	if c := r.CORS; c != nil {
+		out["typed_per_filter_config"] = Object{"envoy.filters.http.cors": c.envoy()}
+	}
+	return out
+}
+
+func (v ValueMatch) matcher() Object {
+	if v.Regex {
+		return Object{"safe_regex": Object{"regex": v.Value}}
+	}
+	return Object{"exact": v.Value}
+}
+
+// action is a RouteAction with istiod's default retries.
+func (w *World) action(cluster string, backends []WeightedBackend) Object {
+	a := Object{"timeout": "0s", "max_grpc_timeout": "0s", "retry_policy": Object{
+		"retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", "num_retries": 2,
+		"retry_host_predicate": []any{Object{"name": "envoy.retry_host_predicates.previous_hosts",
+			"typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")}},
+		"host_selection_retry_max_attempts": "5",
+	}}
+	if len(backends) == 1 {
+		cluster = clusterName(backends[0].Name + "." + w.Namespace + ".svc.cluster.local")
+	}
+	if cluster != "" && (len(backends) == 0 || backends[0].Request.empty()) {
+		a["cluster"] = cluster
+		return a
+	}
+	var list []any
+	for _, b := range backends {
+		c := Object{"name": clusterName(b.Name + "." + w.Namespace + ".svc.cluster.local"), "weight": b.Weight}
+		edits(c, &b.Request, &HeaderOps{})
+		list = append(list, c)
+	}
+	a["weighted_clusters"] = Object{"clusters": list}
+	return a
+}
+
+func edits(o Object, request, response *HeaderOps) {
+	for name, ops := range map[string]*HeaderOps{"request": request, "response": response} {
+		var add, remove []any
+		for _, h := range ops.Set {
+			add = append(add, Object{"header": Object{"key": h[0], "value": h[1]}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})
+		}
+		for _, h := range ops.Add {
+			add = append(add, Object{"header": Object{"key": h[0], "value": h[1]}})
+		}
+		for _, h := range ops.Remove {
+			remove = append(remove, h)
+		}
+		if add != nil {
+			o[name+"_headers_to_add"] = add
+		}
+		if remove != nil {
+			o[name+"_headers_to_remove"] = remove
+		}
+	}
+}
+
+func (d *Redirect) envoy(m RouteMatch) Object {
+	o := Object{}
+	if d.Scheme != "" {
+		o["scheme_redirect"] = d.Scheme
+	}
+	if d.Host != "" {
+		o["host_redirect"] = d.Host
+	}
+	switch {
+	case d.Port != 0:
+		o["port_redirect"] = d.Port
+	case d.Scheme == "": // Istio: the port of the listener
+		o["port_redirect"] = 80
+	}
+	if c := map[int]string{302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT", 308: "PERMANENT_REDIRECT"}[d.Status]; c != "" {
+		o["response_code"] = c
+	}
+	if d.Full != nil {
+		o["path_redirect"] = *d.Full
+	}
+	if d.Prefix != nil {
+		o["prefix_rewrite"] = *d.Prefix
+	}
+	return o
+}
+
+func (c *CORS) envoy() Object {
+	o := typed("extensions.filters.http.cors.v3.CorsPolicy")
+	var origins []any
+	for _, s := range c.Origins {
+		switch {
+		case s == "*":
+			origins = append(origins, Object{"safe_regex": Object{"regex": ".*"}})
+		case strings.Contains(s, "*"):
+			origins = append(origins, Object{"safe_regex": Object{"regex": "^" + strings.ReplaceAll(regexp.QuoteMeta(s), `\*`, ".*") + "$"}})
+		default:
+			origins = append(origins, Object{"exact": s})
+		}
+	}
+	maps.Copy(o, Object{
+		"allow_origin_string_match": origins, "allow_methods": strings.Join(c.Methods, ","), "allow_headers": strings.Join(c.Headers, ","),
+		"expose_headers": strings.Join(c.Expose, ","), "max_age": fmt.Sprint(c.MaxAge), "allow_credentials": c.Credentials,
+		"filter_enabled": Object{"default_value": Object{"numerator": 100}}, "forward_not_matching_preflights": false,
+	})
+	return o
+}
