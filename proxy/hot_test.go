@@ -3,13 +3,11 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"io"
 	"testing"
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
-	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/buf"
 	"waypoint.dev/waypoint/routing"
 	"waypoint.dev/waypoint/telemetry"
@@ -145,8 +143,6 @@ func FuzzHello(f *testing.F) {
 func TestSourceReplays(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789"), 5000)
 	src := &source{}
-	p := &Proxy{}
-	_ = p
 	r := newRig(t, nil)
 	defer r.close()
 	src.reset(&bodyServer{r: bytes.NewReader(want)}, r.p.replay, true)
@@ -188,6 +184,3 @@ type bodyServer struct {
 }
 
 func (s *bodyServer) Read(p []byte) (int, error) { return s.r.Read(p) }
-
-var _ = fmt.Sprint
-var _ attrs.Field

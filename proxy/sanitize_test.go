@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,5 +215,3 @@ func TestSetAndRemoveField(t *testing.T) {
 		t.Errorf("%v", fs)
 	}
 }
-
-var _ atomic.Int32

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -202,5 +201,3 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
-
-var _ netip.Addr
