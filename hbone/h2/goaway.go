@@ -139,12 +139,17 @@ func (c *Conn) checkKeepalive() {
 	if c.state != stateOpen {
 		return
 	}
+	idle := time.Duration(c.now() - c.lastRead.Load())
 	if c.keepPing != nil && c.keepPing.done != nil {
+		// An answer may queue behind much DATA; silence is what counts.
+		if rest := c.cfg.KeepaliveTimeout - idle; rest > 0 && time.Since(c.keepPing.sent) > idle {
+			c.keepalive.Reset(rest)
+			return
+		}
 		c.closeLocked(&ConnError{Code: http2.ErrCodeNo, Reason: "keepalive PING not answered"})
 		return
 	}
 	c.keepPing = nil
-	idle := time.Duration(c.now() - c.lastRead.Load())
 	if rest := c.cfg.KeepaliveInterval - idle; rest > 0 {
 		c.keepalive.Reset(rest)
 		return

@@ -158,6 +158,8 @@ func TestKeepalive(t *testing.T) {
 		if d := time.Since(start); d != 10*time.Second {
 			t.Errorf("second PING after %v", d)
 		}
+		time.Sleep(5 * time.Second)
+		p.fr.WriteRawFrame(0xfe, 0, 0, nil) // alive, only slow to answer
 		start = time.Now()
 		p.wantClosed()
 		if d := time.Since(start); d != 20*time.Second {

@@ -197,6 +197,42 @@ func TestInteropTransportEarlyAndReset(t *testing.T) {
 	}
 }
 
+// TestInteropTransportCancels cancels downloads in the middle while others run.
+func TestInteropTransportCancels(t *testing.T) {
+	cl, last := transport(t, Config{}, webHandler)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			path := "/big"
+			if i%5 == 0 {
+				path = "/echo"
+			}
+			req, _ := http.NewRequestWithContext(ctx, "POST", "https://localhost"+path, bytes.NewReader([]byte("whole")))
+			resp, err := cl.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if i%5 == 0 {
+				if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "whole" {
+					t.Errorf("%q, %v", b, err)
+				}
+				return
+			}
+			if _, err := io.CopyN(io.Discard, resp.Body, int64(100<<10*(i%7))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := last().Err(); err != nil {
+		t.Errorf("connection: %v", err)
+	}
+}
+
 // TestInteropTransportGoAway drains our server while requests flow: none fails.
 func TestInteropTransportGoAway(t *testing.T) {
 	cl, last := transport(t, Config{}, webHandler)
