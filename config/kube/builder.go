@@ -9,6 +9,7 @@ import (
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
@@ -23,6 +24,11 @@ type Options struct {
 	// locality failover. Empty: every endpoint is equally near.
 	Locality balance.Locality
 	Node     string
+	Labels   map[string]string // of this proxy's pod, for failoverPriority
+
+	// UpstreamTLS says that who runs the models speaks TLS and the PROXY protocol to
+	// backends. Without it a backend that asks for them answers 503.
+	UpstreamTLS bool
 }
 
 // Builder turns objects into models. Destinations, backends and workloads that did
@@ -60,21 +66,23 @@ type build struct {
 	gw    *Object // this waypoint's Gateway, nil if there is none
 	model *config.Model
 
-	namespaces map[string]*Object
-	nodes      map[string]*Object
-	pods       map[string]*workload  // by "namespace/name"
-	byIP       map[string]*workload  // by address
-	list       []*workload           // all, ordered
-	slices     map[string][]*Object  // EndpointSlices by "namespace/service"
-	annotated  map[string]bool       // namespaces with a pod that the CNI plugin marked
-	services   []*service            // ordered
-	byHost     map[string][]*service // by hostname
-	byName     map[Key]*service      // by object, first host of a ServiceEntry
-	routes     []*route
-	routesOf   map[Key][]*route     // by parent
-	destRules  map[string][]*Object // by namespace, see rules
-	attached   map[Key][]*policy    // by target
-	jwt        map[Key][]*Object
+	namespaces   map[string]*Object
+	nodes        map[string]*Object
+	pods         map[string]*workload  // by "namespace/name"
+	byIP         map[string]*workload  // by address
+	list         []*workload           // all, ordered
+	slices       map[string][]*Object  // EndpointSlices by "namespace/service"
+	annotated    map[string]bool       // namespaces with a pod that the CNI plugin marked
+	services     []*service            // ordered
+	byHost       map[string][]*service // by hostname
+	byName       map[Key]*service      // by object, first host of a ServiceEntry
+	routes       []*route
+	routesOf     map[Key][]*route                // by parent
+	destRules    map[string]*ruleIndex           // by namespace, see rules
+	meshLocality *LocalityLB                     // of the mesh configuration
+	constraints  map[Key]*resilience.RetryBudget // by target, see retryConstraint
+	attached     map[Key][]*policy               // by target
+	jwt          map[Key][]*Object
 }
 
 // Build computes what the waypoint serves. It never fails; see Model.Problems.

@@ -337,7 +337,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-func big(n int) string {
+func manyServices(n int) string {
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, `---
@@ -350,7 +350,7 @@ func big(n int) string {
 }
 
 func BenchmarkBuild10k(b *testing.B) {
-	s := store(b, manifest(b, "testdata/base.yaml"), big(10000))
+	s := store(b, manifest(b, "testdata/base.yaml"), manyServices(10000))
 	bl := NewBuilder(Options{})
 	bl.Build(s)
 	slice := func(i int) string {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,17 +14,33 @@ import (
 func backendKey(host string, p uint16) string { return host + "|" + strconv.Itoa(int(p)) }
 
 // backend returns the key of a service port's backend, making it when it is first
-// used. from is the object to blame in problems.
+// used.
 func (r *build) backend(s *service, p *port) string {
 	key := backendKey(s.host, p.number)
-	if r.model.Backends[key] != nil {
-		return key
+	if r.model.Backends[key] == nil {
+		r.addBackend(key, s, p, nil)
 	}
+	return key
+}
+
+// subsets makes the backends of the subsets that the service's DestinationRule names.
+func (r *build) subsets(s *service, p *port) {
+	f := r.ruleOf(s)
+	if f == nil {
+		return
+	}
+	for i := range f.spec.Subsets {
+		sub := &f.spec.Subsets[i]
+		r.addBackend(backendKey(s.host, p.number)+"|"+sub.Name, s, p, sub)
+	}
+}
+
+func (r *build) addBackend(key string, s *service, p *port, sub *Subset) {
 	b := &config.Backend{Key: key, Protocol: upstream(p.proto), Service: describe(s, p)}
 	r.model.Backends[key] = b
 	if s.waypoint != nil && !s.served {
 		r.throughWaypoint(b, s, p)
-		return key
+		return
 	}
 	switch s.resolution {
 	case "NONE":
@@ -34,8 +51,10 @@ func (r *build) backend(s *service, p *port) string {
 	default:
 		b.Endpoints = r.endpoints(s, p)
 	}
-	r.applyRules(b, s, p)
-	return key
+	if sub != nil && len(sub.Labels) > 0 {
+		b.Endpoints = slices.DeleteFunc(b.Endpoints, func(e *balance.Endpoint) bool { return !subset(sub.Labels, e.Labels) })
+	}
+	r.applyRules(b, s, p, sub)
 }
 
 // describe names a service port for telemetry.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -38,7 +39,8 @@ func put(t testing.TB, s *Objects, manifest string) {
 }
 
 // TestGolden builds each input, beside base.yaml where its name does not start with
-// "alone", and compares what would be served.
+// "alone", and compares what would be served. Where its name starts with "near" the
+// waypoint knows where it is.
 func TestGolden(t *testing.T) {
 	inputs, err := filepath.Glob("testdata/*.in.yaml")
 	if err != nil || len(inputs) == 0 {
@@ -66,7 +68,11 @@ func TestGolden(t *testing.T) {
 			for _, o := range objs {
 				s.Put(o)
 			}
-			b := NewBuilder(Options{})
+			o := Options{}
+			if strings.HasPrefix(name, "near") {
+				o.Locality.Region, o.Locality.Zone, o.Node, o.UpstreamTLS = "r1", "z1", "node-1", true
+			}
+			b := NewBuilder(o)
 			m := b.Build(s)
 			var out bytes.Buffer
 			Print(&out, m)

@@ -202,6 +202,30 @@ func printBackend(w io.Writer, b *config.Backend) {
 	}
 	if x := b.Settings.RetryBudget; x != nil {
 		fmt.Fprintf(w, " budget %v%%/%d", x.Percent, x.MinConcurrent)
+		if x.Interval > 0 {
+			fmt.Fprintf(w, " in %v min %v/s", x.Interval, x.MinRetryRate)
+		}
+	}
+	if x := b.Settings.Breaker; x != nil {
+		fmt.Fprintf(w, " breaker %d/%v%%/%v/%d", x.MinRequests, x.ErrorPercent, x.OpenFor, x.HalfOpenRequests)
+	}
+	if x := b.Balance.Warmup; x.Duration > 0 {
+		fmt.Fprintf(w, " warmup %v", x.Duration)
+	}
+	for _, h := range b.Balance.Hash {
+		fmt.Fprintf(w, " hash %s%s", h.Header, h.Query)
+		if h.Cookie != nil {
+			fmt.Fprintf(w, "cookie %s %v", h.Cookie.Name, h.Cookie.TTL)
+		}
+	}
+	if b.Balance.LocalityWeighted {
+		fmt.Fprint(w, " by locality")
+	}
+	if x := b.TLS; x != nil {
+		fmt.Fprintf(w, " tls sni=%q san=%v ca=%s cert=%s", x.SNI, x.SANs, x.CA, x.Cert)
+	}
+	if b.ProxyProto > 0 {
+		fmt.Fprintf(w, " proxy v%d", b.ProxyProto)
 	}
 	fmt.Fprintln(w)
 	for _, e := range b.Endpoints {

@@ -28,6 +28,7 @@ func (r *build) serve(s *service) {
 			Backend:  r.backend(s, p),
 			Settings: r.settings(),
 		}
+		r.subsets(s, p)
 		r.guard(d, s.obj, s.obj.Namespace)
 		r.route(d, s, p)
 		r.model.Destinations = append(r.model.Destinations, d)

@@ -1,5 +1,7 @@
 package kube
 
+import "math/big"
+
 // DestinationRule is networking.istio.io DestinationRule.
 type DestinationRule struct {
 	Host             string         `json:"host"`
@@ -39,11 +41,14 @@ type TrafficPolicy struct {
 	ProxyProtocol *struct {
 		Version string `json:"version"`
 	} `json:"proxyProtocol"`
-	RetryBudget *struct {
-		Percent             *float64  `json:"percent"`
-		MinRetryConcurrency *uint32   `json:"minRetryConcurrency"`
-		BudgetInterval      *Duration `json:"budgetInterval"`
-	} `json:"retryBudget"`
+	RetryBudget *RetryBudget `json:"retryBudget"`
+}
+
+// RetryBudget is retryBudget.
+type RetryBudget struct {
+	Percent             *float64  `json:"percent"`
+	MinRetryConcurrency *uint32   `json:"minRetryConcurrency"`
+	BudgetInterval      *Duration `json:"budgetInterval"`
 }
 
 // ClientTLS is tls.
@@ -61,21 +66,10 @@ type ClientTLS struct {
 
 // LoadBalancer is loadBalancer.
 type LoadBalancer struct {
-	Simple            string          `json:"simple"`
-	ConsistentHash    *ConsistentHash `json:"consistentHash"`
-	LocalityLbSetting *struct {
-		Enabled    *bool `json:"enabled"`
-		Distribute []struct {
-			From string            `json:"from"`
-			To   map[string]uint32 `json:"to"`
-		} `json:"distribute"`
-		Failover []struct {
-			From string `json:"from"`
-			To   string `json:"to"`
-		} `json:"failover"`
-		FailoverPriority []string `json:"failoverPriority"`
-	} `json:"localityLbSetting"`
-	WarmupDurationSecs *Duration `json:"warmupDurationSecs"`
+	Simple             string          `json:"simple"`
+	ConsistentHash     *ConsistentHash `json:"consistentHash"`
+	LocalityLbSetting  *LocalityLB     `json:"localityLbSetting"`
+	WarmupDurationSecs *Duration       `json:"warmupDurationSecs"`
 	Warmup             *struct {
 		Duration       *Duration `json:"duration"`
 		MinimumPercent *float64  `json:"minimumPercent"`
@@ -171,6 +165,9 @@ func (t *TrafficPolicy) check(r *report, p string) {
 		}
 		s.PortPolicy.check(r, q)
 	}
+	if x := t.ProxyProtocol; x != nil && x.Version != "" {
+		oneOf(r, p+".proxyProtocol.version", x.Version, "V1", "V2")
+	}
 	if b := t.RetryBudget; b != nil && b.Percent != nil && (*b.Percent < 0 || *b.Percent > 100) {
 		r.addf(p+".retryBudget.percent", "is not between 0 and 100")
 	}
@@ -194,9 +191,24 @@ func (t *PortPolicy) check(r *report, p string) {
 			if n != 1 {
 				r.addf(p+".loadBalancer.consistentHash", "exactly one hash key must be set")
 			}
+			if h.RingHash != nil && h.Maglev != nil {
+				r.addf(p+".loadBalancer.consistentHash", "only one of ringHash and maglev can be set")
+			}
+			if h.HTTPCookie != nil && h.HTTPCookie.Name == "" {
+				r.addf(p+".loadBalancer.consistentHash.httpCookie.name", "required")
+			}
+			if h.Maglev != nil && h.Maglev.TableSize != 0 && !big.NewInt(int64(h.Maglev.TableSize)).ProbablyPrime(0) {
+				r.addf(p+".loadBalancer.consistentHash.maglev.tableSize", "%d is no prime number", h.Maglev.TableSize)
+			}
 		}
 	}
+	if l := t.LoadBalancer; l != nil {
+		l.LocalityLbSetting.check(r, p+".loadBalancer.localityLbSetting")
+	}
 	if o := t.OutlierDetection; o != nil {
+		if dur(o.Interval) < 0 || dur(o.BaseEjectionTime) < 0 {
+			r.addf(p+".outlierDetection", "durations must not be negative")
+		}
 		if o.MaxEjectionPercent < 0 || o.MaxEjectionPercent > 100 || o.MinHealthPercent < 0 || o.MinHealthPercent > 100 {
 			r.addf(p+".outlierDetection", "percentages are between 0 and 100")
 		}
@@ -216,8 +228,16 @@ func (t *PortPolicy) check(r *report, p string) {
 		if c.TCP != nil && c.TCP.MaxConnections < 0 {
 			r.addf(p+".connectionPool.tcp.maxConnections", "must not be negative")
 		}
+		if c.TCP != nil && min(dur(c.TCP.ConnectTimeout), dur(c.TCP.IdleTimeout), dur(c.TCP.MaxConnectionDuration)) < 0 {
+			r.addf(p+".connectionPool.tcp", "durations must not be negative")
+		}
 	}
 	if t.TLS != nil {
-		oneOf(r, p+".tls.mode", t.TLS.Mode, "DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
+		if t.TLS.Mode != "" { // DISABLE is its default
+			oneOf(r, p+".tls.mode", t.TLS.Mode, "DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL")
+		}
+		if x := t.TLS; x.Mode == "MUTUAL" && x.CredentialName == "" && (x.ClientCertificate == "" || x.PrivateKey == "") {
+			r.addf(p+".tls", "MUTUAL needs clientCertificate and privateKey")
+		}
 	}
 }
