@@ -105,6 +105,13 @@ func appendJSON(b []byte, r *Record) []byte {
 		b = appendPair(b, "policy_rule", r.Rule)
 		b = appendPair(b, "policy_reason", r.Reason)
 	}
+	if r.Audit != "" {
+		b = appendPair(b, "audit_policy", r.Audit)
+	}
+	if r.DryRun != "" {
+		b = appendPair(b, "dry_run", r.DryRun)
+		b = appendPair(b, "dry_run_policy", r.DryRunPolicy)
+	}
 	if r.Attempts > 1 {
 		b = append(b, `,"attempts":`...)
 		b = strconv.AppendInt(b, int64(r.Attempts), 10)

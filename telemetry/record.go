@@ -45,6 +45,11 @@ type Record struct {
 	Policy string // "namespace/name"
 	Rule   string
 	Reason string
+	Audit  string // "namespace/name" of the first AUDIT policy that matched
+
+	// What policies with istio.io/dry-run would have done: "allowed" or "denied",
+	// and which decided, if one did. Empty: there are none.
+	DryRun, DryRunPolicy string
 
 	Upstream        netip.AddrPort // endpoint that answered, or was tried last
 	UpstreamLocal   netip.AddrPort
@@ -57,6 +62,8 @@ type Record struct {
 	Source, Dest *Peer    // interned by Reporter.Peer; nil: unknown
 	Service      *Service // interned by Reporter.Service; nil: unknown
 	MutualTLS    bool
+
+	Trace Trace // zero while tracing is off
 
 	Shard uint32 // any number that spreads tunnels over counters
 }

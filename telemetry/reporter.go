@@ -13,9 +13,10 @@ const maxPairs = 20000
 
 // Options of a Reporter. The zero value counts metrics and logs nothing.
 type Options struct {
-	Log    *AccessLog // nil: off
-	Tracer Tracer     // nil: off
-	Build  string     // version for istio_build
+	Log     *AccessLog // nil: off
+	Tracer  Tracer     // nil: off
+	Sampler Sampler    // which exchanges the tracer gets
+	Build   string     // version for istio_build
 }
 
 // Tracer takes the records of sampled exchanges; it must not keep r.
@@ -40,6 +41,12 @@ type Reporter struct {
 func New(o Options) *Reporter {
 	return &Reporter{opts: o, reg: newRegistry(maxPairs), peers: map[Peer]*Peer{}, services: map[Service]*Service{}}
 }
+
+// Tracing says whether exchanges need a place in a trace.
+func (r *Reporter) Tracing() bool { return r.opts.Tracer != nil }
+
+// Place is Sampler.Place of the reporter's sampler.
+func (r *Reporter) Place(traceparent string) Trace { return r.opts.Sampler.Place(traceparent) }
 
 // Log is the access log, nil when off.
 func (r *Reporter) Log() *AccessLog { return r.opts.Log }
@@ -144,7 +151,7 @@ func (r *Reporter) emit(rec *Record) {
 	if r.opts.Log != nil {
 		r.opts.Log.write(rec)
 	}
-	if r.opts.Tracer != nil {
+	if r.opts.Tracer != nil && rec.Trace.Sampled {
 		r.opts.Tracer.Finish(rec)
 	}
 }
