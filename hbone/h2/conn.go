@@ -82,11 +82,10 @@ type Conn struct {
 	// Its end.
 	state      connState
 	err        error
-	goneAway   bool   // we sent GOAWAY, or the peer did: no new streams
-	shutdown   bool   // Shutdown was called
-	finalGoing bool   // server: the last GOAWAY, which names a stream, is out
-	lastServed uint32 // the stream it names
-	closedDone bool
+	goneAway   bool // we sent GOAWAY, or the peer did: no new streams
+	shutdown   bool // Shutdown was called
+	finalGoing bool // server: the last GOAWAY, which names a stream, is out
+	drainSaid  bool
 
 	// Timers and pings.
 	pings         []*ping
@@ -102,7 +101,6 @@ type Conn struct {
 	stallArmed    bool
 	stallSeq      uint64
 	stallSeen     int
-	lingerTimer   *time.Timer
 }
 
 type connState uint8
@@ -321,7 +319,7 @@ func (c *Conn) closeLocked(err error) {
 	c.noteDraining()
 	c.room.Broadcast()
 	c.flushed.Broadcast()
-	for _, t := range []*time.Timer{c.keepalive, c.age, c.preface, c.goAwayTimer, c.stall, c.lingerTimer} {
+	for _, t := range []*time.Timer{c.keepalive, c.age, c.preface, c.goAwayTimer, c.stall} {
 		if t != nil {
 			t.Stop()
 		}
@@ -353,8 +351,8 @@ func (c *Conn) failStreams(err error) {
 // noteDraining stops new streams. c.mu is held.
 func (c *Conn) noteDraining() {
 	c.goneAway = true
-	if !c.closedDone {
-		c.closedDone = true
+	if !c.drainSaid {
+		c.drainSaid = true
 		close(c.draining)
 	}
 }

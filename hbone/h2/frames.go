@@ -215,7 +215,6 @@ func (c *Conn) onGoAway(f *http2.GoAwayFrame) error {
 	if c.server {
 		// Streams the client opened go on; it opens no more.
 		c.finalGoing = true
-		c.lastServed = c.maxPeerID
 	} else {
 		for id, s := range c.streams {
 			if id > last {

@@ -52,7 +52,6 @@ func (c *Conn) finalGoAway(error) {
 	}
 	c.finalGoing = true
 	c.goAwayTimer.Stop()
-	c.lastServed = c.maxPeerID
 	c.appendGoAway(c.maxPeerID, http2.ErrCodeNo, "")
 	c.maybeFinish()
 	c.kick()

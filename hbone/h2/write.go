@@ -93,15 +93,15 @@ func (c *Conn) flush() {
 	}
 	c.flushing = true
 	c.watchStall()
-	if len(c.wbuf) < gatherBelow && len(c.streams) > 1 {
-		c.mu.Unlock()
-		runtime.Gosched()
-		c.mu.Lock()
-	}
 	for round := 0; len(c.wbuf) > 0 && c.state != stateClosed; round++ {
 		if round == maxFlushRounds {
 			go c.flushRest()
 			return
+		}
+		if len(c.wbuf) < gatherBelow && len(c.streams) > 1 {
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
 		}
 		c.flushOnce()
 	}
