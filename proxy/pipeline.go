@@ -87,6 +87,7 @@ func (x *exchange) prepare() bool {
 	if set.XFF && x.t.conn.Source.IsValid() {
 		x.appendForwarded()
 	}
+	x.trace()
 	x.req.Headers = x.fields
 	if in.Method == "CONNECT" {
 		// An inner CONNECT is an upgrade that no route allows (Envoy: upgrade_failed).
@@ -259,7 +260,7 @@ func (x *exchange) replyFields() []attrs.Field {
 	if x.cors == routing.CORSActual {
 		fs = x.result.Rule.CORS.ApplyResponse(fs, &x.req)
 	}
-	return fs
+	return applyEdits(fs, x.edits)
 }
 
 // plan notes timeouts and the retry policy.
@@ -285,7 +286,7 @@ func (x *exchange) plan(r *routing.Rule) {
 func (x *exchange) edit() {
 	in, rule := x.in, x.result.Rule
 	x.up.Method, x.up.Scheme, x.up.Authority = in.Method, x.req.Scheme, x.req.Authority
-	x.up.Length, x.up.Expect, x.up.Upgrade, x.up.Trailers = in.Length, in.Expect, in.Upgrade, in.Trailers
+	x.up.Length, x.up.Expect, x.up.Upgrade, x.up.Trailers = in.Length, in.Expect && !x.gathered.on, in.Upgrade, in.Trailers
 	x.up.Fields = x.fields
 	if rule.Request != nil || x.backend.Filters.Request != nil {
 		// Edits work in place; what policies read must stay as it was for CORS and

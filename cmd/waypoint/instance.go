@@ -26,6 +26,7 @@ import (
 	"waypoint.dev/waypoint/internal/version"
 	"waypoint.dev/waypoint/proxy"
 	"waypoint.dev/waypoint/telemetry"
+	"waypoint.dev/waypoint/telemetry/otlp"
 )
 
 // settings are what every way of starting a waypoint has in common.
@@ -39,6 +40,8 @@ type settings struct {
 	drainDelay      time.Duration
 	drainTimeout    time.Duration
 	maxAge          time.Duration
+	collector       string // OTLP/gRPC host:port, empty: no traces
+	sampling        float64
 }
 
 // instance is one running waypoint.
@@ -51,6 +54,7 @@ type instance struct {
 	store    config.Store
 	compile  compiler
 	reporter *telemetry.Reporter
+	tracer   *otlp.Tracer // nil: off
 	pool     *hbone.Pool
 	proxy    *proxy.Proxy
 	server   *hbone.Server
@@ -98,7 +102,14 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 	if err != nil {
 		return nil, err
 	}
-	in.reporter = telemetry.New(telemetry.Options{Log: alog, Build: version.String()})
+	o := telemetry.Options{Log: alog, Build: version.String(), Sampler: telemetry.NewSampler(s.sampling)}
+	if s.collector != "" {
+		if in.tracer, err = newTracer(s, ids); err != nil {
+			return nil, err
+		}
+		o.Tracer = in.tracer
+	}
+	in.reporter = telemetry.New(o)
 	in.pool = hbone.NewPool(hbone.PoolConfig{TLS: ids, Log: log})
 
 	ln, err := net.Listen("tcp", s.hbone)
@@ -158,6 +169,14 @@ func delay(d time.Duration) time.Duration {
 		return -1
 	}
 	return d
+}
+
+func newTracer(s settings, ids identity.Source) (*otlp.Tracer, error) {
+	own := ids.SVID().Principal
+	return otlp.New(context.Background(), otlp.Options{
+		Endpoint: s.collector, Service: own.ServiceAccount + "." + own.Namespace,
+		Node: otlp.Node{Namespace: own.Namespace, CanonicalService: own.ServiceAccount},
+	})
 }
 
 func openAccessLog(s settings) (*telemetry.AccessLog, error) {
@@ -307,6 +326,12 @@ func (in *instance) close() {
 	in.pool.Close()
 	if l := in.reporter.Log(); l != nil {
 		l.Close()
+	}
+	if in.tracer != nil {
+		// What a slow collector has not taken by then is lost.
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		in.tracer.Close(ctx)
+		cancel()
 	}
 	in.admin.Close()
 	in.ids.Close()
