@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"regexp/syntax"
 	"strings"
-	"sync"
-	"unsafe"
 
 	"waypoint.dev/waypoint/internal/attrs"
 )
@@ -50,47 +48,27 @@ func (v *value) header(r *attrs.Request) bool {
 	case partScheme:
 		return v.holds(r.Scheme, r.Scheme != "")
 	}
+	// Each line of a repeated header is compared by itself: one that holds is enough,
+	// and an inverted condition wants none (Envoy since 1.39).
 	at, more := firstField(r.Headers, v.name)
 	if at < 0 {
 		return v.holds("", false)
 	}
-	if !more || v.present {
-		return v.holds(r.Headers[at].Value, true)
+	ok := v.holds(r.Headers[at].Value, true)
+	if !more || v.present || ok != v.invert {
+		return ok
 	}
-	j := joins.Get().(*joined)
-	j.join(r.Headers[at:], v.name)
-	ok := v.holds(j.view(), true)
-	joins.Put(j)
-	return ok
+	for i := at + 1; i < len(r.Headers); i++ {
+		if r.Headers[i].Name == v.name && v.text.match(r.Headers[i].Value) {
+			return !v.invert
+		}
+	}
+	return v.invert
 }
 
 // query evaluates the condition on the raw query of r.
 func (v *value) query(r *attrs.Request) bool {
 	return v.holds(r.QueryParam(v.name))
-}
-
-// joined holds the lines of one header as one value.
-type joined struct{ b []byte }
-
-var joins = sync.Pool{New: func() any { return &joined{b: make([]byte, 0, 512)} }}
-
-// view borrows the joined value: valid until the next join.
-func (j *joined) view() string { return unsafe.String(unsafe.SliceData(j.b), len(j.b)) }
-
-// join collects the values of name, separated by "," as Envoy does to match.
-func (j *joined) join(h []attrs.Field, name string) {
-	j.b = j.b[:0]
-	first := true
-	for i := range h {
-		if h[i].Name != name {
-			continue
-		}
-		if !first {
-			j.b = append(j.b, ',')
-		}
-		first = false
-		j.b = append(j.b, h[i].Value...)
-	}
 }
 
 // value compiles a condition. A regular expression that is wrong is reported and

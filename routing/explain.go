@@ -101,11 +101,17 @@ func (v *value) got(r *attrs.Request) string {
 	case partScheme:
 		return "scheme is " + quote(r.Scheme)
 	}
-	at, _ := firstField(r.Headers, v.name)
-	if at < 0 {
+	got := ""
+	for i := range r.Headers {
+		if r.Headers[i].Name == v.name {
+			if got != "" {
+				got += " and "
+			}
+			got += quote(r.Headers[i].Value)
+		}
+	}
+	if got == "" {
 		return "header is missing"
 	}
-	var j joined
-	j.join(r.Headers[at:], v.name)
-	return "header is " + quote(string(j.b))
+	return "header is " + got
 }

@@ -152,7 +152,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{Match{Method: "PUT"}, "method", `method is "GET"`},
 		{Match{Headers: []ValueMatch{{Name: "x", Value: "1"}}}, "header x", "header is missing"},
-		{Match{Headers: []ValueMatch{{Name: "a", Value: "1"}}}, "header a", `header is "2,3"`},
+		{Match{Headers: []ValueMatch{{Name: "a", Value: "1"}}}, "header a", `header is "2" and "3"`},
 		{Match{Headers: []ValueMatch{{Name: "host", Value: "1"}}}, "header host", `authority is "cart.shop"`},
 		{Match{Headers: []ValueMatch{{Name: ":method", Value: "1"}}}, "header :method", `method is "GET"`},
 		{Match{Headers: []ValueMatch{{Name: ":scheme", Value: "1"}}}, "header :scheme", `scheme is "http"`},

@@ -127,16 +127,14 @@ func (s *search) group(g *group) {
 		}
 	case byHeader:
 		at, more := firstField(s.r.Headers, g.name)
-		switch {
-		case at < 0:
-		case !more:
-			s.scan(g.values[s.r.Headers[at].Value])
-		default:
-			j := joins.Get().(*joined)
-			j.join(s.r.Headers[at:], g.name)
-			list := g.values[j.view()]
-			joins.Put(j)
-			s.scan(list)
+		if at < 0 {
+			return
+		}
+		s.scan(g.values[s.r.Headers[at].Value])
+		for i := at + 1; more && i < len(s.r.Headers); i++ {
+			if s.r.Headers[i].Name == g.name {
+				s.scan(g.values[s.r.Headers[i].Value])
+			}
 		}
 	}
 }

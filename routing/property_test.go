@@ -89,13 +89,18 @@ func naiveMatch(m *Match, r *attrs.Request) bool {
 		return false
 	}
 	for _, h := range m.Headers {
-		var lines []string
+		there, hit := false, false
+		positive := h
+		positive.Invert = false
 		for _, f := range r.Headers {
 			if f.Name == h.Name {
-				lines = append(lines, f.Value)
+				there, hit = true, hit || naiveValue(positive, f.Value, true)
 			}
 		}
-		if !naiveValue(h, strings.Join(lines, ","), len(lines) > 0) {
+		if !there {
+			hit = naiveValue(h, "", false) != h.Invert
+		}
+		if hit == h.Invert {
 			return false
 		}
 	}

@@ -88,10 +88,10 @@ const (
 
 // ValueMatch is a condition on a header (Name lower case) or query parameter.
 //
-// A header sent as several lines compares as its values joined by "," (Envoy). The
-// names "host", ":authority", ":method" and ":scheme" read those parts of the head.
-// A query parameter is compared raw, by its first occurrence. A missing value fails
-// a positive condition; under Invert it compares as empty, which is how istiod sends
+// A header sent as several lines holds if one line does, inverted if none does
+// (Envoy since 1.39; lines are not joined). The names "host", ":authority",
+// ":method" and ":scheme" read those parts of the head. A query parameter is compared
+// raw, by its first occurrence. A missing value fails a positive condition; under Invert it compares as empty, which is how istiod sends
 // withoutHeaders (treat_missing_header_as_empty). Inverted ValuePresent holds if the
 // value is missing.
 type ValueMatch struct {
