@@ -127,6 +127,7 @@ func (t *translator) network(name, kind string, cfg *anyMessage) error {
 
 // tcpProxy translates the end of a TCP chain.
 func (t *translator) tcpProxy(c *tcpv3.TcpProxy, field string) error {
+	t.p.http = false
 	switch {
 	case c.GetTunnelingConfig() != nil:
 		return errString("tunneling_config is not supported")

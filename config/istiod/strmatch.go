@@ -3,6 +3,7 @@ package istiod
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -188,3 +189,5 @@ func unknownIn(m protoreflect.Message) (at string) {
 	})
 	return at
 }
+
+func utoa(n uint16) string { return strconv.Itoa(int(n)) }

@@ -252,12 +252,12 @@ func traceTag(c *tracingv3.CustomTag) (out config.TraceTag, ok bool) {
 
 // Field numbers of stats.PluginConfig and its MetricConfig (istio/api).
 const (
-	statsMetrics         = 8
-	metricName           = 2
-	metricDimensions     = 1
-	metricTagsToRemove   = 3
-	metricDrop           = 5
-	mapKey, mapValue     = 1, 2
+	statsMetrics       = 8
+	metricName         = 2
+	metricDimensions   = 1
+	metricTagsToRemove = 3
+	metricDrop         = 5
+	mapKey, mapValue   = 1, 2
 	statsDefinitions   = 9
 )
 

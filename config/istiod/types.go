@@ -57,4 +57,7 @@ type Options struct {
 	// DoubleTunnel says that the data path can reach another network through its
 	// gateway by a tunnel in a tunnel. Without it such endpoints count as unhealthy.
 	DoubleTunnel bool
+	// UpstreamTLS and ProxyProtocol say that the data path can wrap connections to a
+	// backend so. Without it such backends answer 503.
+	UpstreamTLS, ProxyProtocol bool
 }

@@ -1,0 +1,446 @@
+package istiod
+
+import (
+	"net/netip"
+	"slices"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/routing"
+)
+
+// destEntry is a destination and what it was made of.
+type destEntry struct {
+	dest            *config.Destination
+	any, http, rest *program
+	terminate       *terminate
+	tls             bool
+	service         config.Service
+	alive           bool // used by the model under construction
+}
+
+// hashHint is what the routes to a cluster hash by.
+type hashHint []balance.HashSource
+
+// Model returns the model of what is known. Parts that did not change since the
+// last one are the same pointers.
+func (w *World) Model() *config.Model {
+	o := &w.opts
+	w.model.Mesh = config.Mesh{
+		TrustDomain: o.TrustDomain, TrustAliases: o.TrustAliases, RootNamespace: o.RootNamespace,
+		ClusterID: o.ClusterID, Network: o.Network, MeshID: o.MeshID, Domain: o.Domain,
+		Normalization: w.model.Mesh.Normalization,
+		Waypoint:      config.Owner{Namespace: o.Namespace, Name: o.Gateway, Class: o.Class},
+	}
+	// Workloads first: destinations of workloads are made of them.
+	if w.stale.workloads && w.main.hasDirect() {
+		w.stale.chains = true
+	}
+	if w.stale.chains {
+		w.buildHashes()
+		w.buildDestinations()
+		w.stale.backends = true // their hash sources come from the chains
+	}
+	if w.stale.workloads || w.stale.chains {
+		w.buildWorkloads()
+	}
+	if w.stale.backends {
+		w.buildBackends()
+	}
+	if w.stale.problems || w.stale.chains {
+		w.buildProblems()
+	}
+	w.stale = stale{}
+	m := w.model
+	return &m
+}
+
+// hasDirect reports whether anything is addressed by workload.
+func (m *mainListener) hasDirect() bool {
+	if m.tree == nil {
+		return false
+	}
+	return slices.ContainsFunc(m.tree.order, func(b branch) bool { return b.port == 0 })
+}
+
+// buildBackends makes the backends whose cluster or endpoints changed.
+func (w *World) buildBackends() {
+	out := make(map[string]*config.Backend, len(w.clusters))
+	for name, c := range w.clusters {
+		if !plumbing[name] {
+			out[name] = w.backend(c)
+		}
+	}
+	w.model.Backends = out
+}
+
+func (w *World) backend(c *cluster) *config.Backend {
+	a := c.static
+	if a == nil && c.eds != "" {
+		a = w.assignments[c.eds]
+	}
+	var eps []*balance.Endpoint
+	over := uint32(0)
+	if a != nil {
+		eps, over = w.endpoints(a), a.over
+	}
+	var hash []balance.HashSource
+	if k := c.spec.Balance.Kind; k == balance.RingHash || k == balance.Maglev {
+		hash = w.hashes[c.name]
+	}
+	old := c.backend
+	if old != nil && c.from == &c.spec && slices.Equal(old.Endpoints, eps) && old.Balance.Overprovisioning == over && sameHash(old.Balance.Hash, hash) {
+		return old
+	}
+	b := c.spec
+	b.Endpoints, b.Balance.Overprovisioning, b.Balance.Hash = eps, over, hash
+	c.backend, c.from = &b, &c.spec
+	return &b
+}
+
+func sameHash(a, b []balance.HashSource) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// buildHashes collects what the routes to each cluster hash by: in Envoy that is
+// said by the route, and istiod says the same on all routes to a cluster.
+func (w *World) buildHashes() {
+	out := make(map[string]hashHint)
+	for _, name := range sorted(w.main.chains) {
+		p := w.main.chains[name].prog
+		for i := range p.routes {
+			r := &p.routes[i]
+			if r.Hash < 0 {
+				continue
+			}
+			for j := range r.Backends {
+				if c := p.refs[r.Backends[j].Ref]; out[c] == nil {
+					out[c] = p.hashes[r.Hash]
+				}
+			}
+		}
+		if p.hash != nil {
+			for i := range p.tcp {
+				if c := p.refs[p.tcp[i].Ref]; out[c] == nil {
+					out[c] = p.hash
+				}
+			}
+		}
+	}
+	w.hashes = out
+}
+
+// program returns the program of a chain. A chain that was not sent is closed.
+func (w *World) program(name string) *program {
+	if name == "" {
+		return nil
+	}
+	if c := w.main.chains[name]; c != nil {
+		return c.prog
+	}
+	if p := w.absent[name]; p != nil {
+		return p
+	}
+	p := &program{name: name, http: looksHTTP(name), broken: "the filter chain " + name + " was not sent"}
+	w.absent[name] = p
+	return p
+}
+
+// buildDestinations makes the destinations of the matcher tree.
+func (w *World) buildDestinations() {
+	for _, e := range w.dests {
+		e.alive = false
+	}
+	var out []*config.Destination
+	if t := w.main.tree; t != nil {
+		out = make([]*config.Destination, 0, len(t.order))
+		for _, b := range t.order {
+			s := t.by[b]
+			if b.port == 0 {
+				out = w.workloadDestinations(out, s)
+				continue
+			}
+			d := w.serviceDestination(s)
+			out = append(out, d)
+		}
+	}
+	for k, e := range w.dests {
+		if !e.alive {
+			delete(w.dests, k)
+		}
+	}
+	w.model.Destinations = out
+	if len(out) > 0 {
+		w.model.Mesh.Normalization = out[0].Settings.Normalization
+	}
+}
+
+// programs returns those of a branch: one for any protocol, or two.
+func (w *World) programs(b branch) (one, http, rest *program) {
+	return w.program(b.any), w.program(b.http), w.program(b.rest)
+}
+
+func (w *World) serviceDestination(s *served) *config.Destination {
+	e := destEntry{terminate: w.terminate, tls: inspectsTLS(w.main.filters, s.port)}
+	e.any, e.http, e.rest = w.programs(s.branch)
+	e.service = w.serviceOf(s)
+	key := e.service.Host + ":" + utoa(s.port)
+	if have := w.dests[key]; have != nil && have.alive {
+		key += "|" + s.any + s.http // two branches for one service and port
+	}
+	d := &config.Destination{Key: key, Addrs: s.addrs, Hosts: s.hosts, Port: s.port, Service: e.service}
+	return w.keep(key, &e, d)
+}
+
+// serviceOf names the service of a branch, by the cluster that has the chain's name.
+func (w *World) serviceOf(s *served) config.Service {
+	for _, name := range []string{s.any, s.http, s.rest} {
+		if c := w.clusters[name]; c != nil {
+			out := c.spec.Service
+			out.Port = s.port
+			return out
+		}
+	}
+	name := s.any + s.http
+	if _, _, host, ok := cutCluster(name); ok {
+		return config.Service{Host: host, Port: s.port}
+	}
+	return config.Service{Host: name, Port: s.port}
+}
+
+// workloadDestinations makes one destination of each workload that is addressed
+// directly.
+func (w *World) workloadDestinations(out []*config.Destination, s *served) []*config.Destination {
+	proto := destEntry{terminate: w.terminate}
+	proto.any, proto.http, proto.rest = w.programs(s.branch)
+	byKey := make(map[string]*config.Destination, len(s.addrs))
+	var list []*config.Destination
+	for _, a := range s.addrs {
+		key, svc := "workload/"+a.String(), config.Service{}
+		if a.IsSingleIP() {
+			key = "workload/" + a.Addr().String()
+			if wl := w.behind(a.Addr(), workloadName{}); wl != nil {
+				key = "workload/" + wl.UID
+				svc.Namespace = wl.Namespace
+			}
+		}
+		d := byKey[key]
+		if d == nil {
+			d = &config.Destination{Key: key, Workload: true, Service: svc}
+			byKey[key] = d
+			list = append(list, d)
+		}
+		d.Addrs = append(d.Addrs, a)
+	}
+	for _, d := range list {
+		e := proto
+		e.service = d.Service
+		out = append(out, w.keep(d.Key, &e, d))
+	}
+	return out
+}
+
+// keep completes a destination, or returns the former one if it was made of the
+// same parts.
+func (w *World) keep(key string, e *destEntry, d *config.Destination) *config.Destination {
+	if old := w.dests[key]; old != nil && !old.alive && old.any == e.any && old.http == e.http && old.rest == e.rest &&
+		old.terminate == e.terminate && old.tls == e.tls && old.service == e.service &&
+		slices.Equal(old.dest.Addrs, d.Addrs) && slices.Equal(old.dest.Hosts, d.Hosts) {
+		old.alive = true
+		return old.dest
+	}
+	e.fill(d)
+	e.dest, e.alive = d, true
+	w.dests[key] = e
+	return d
+}
+
+// fill writes what the programs say into a destination.
+func (e *destEntry) fill(d *config.Destination) {
+	http, tcp := e.http, e.rest
+	switch {
+	case e.any != nil && e.any.http:
+		http = e.any
+		d.Protocol = config.ProtocolHTTP
+		if e.any.grpcWeb {
+			d.Protocol = config.ProtocolGRPCWeb
+		}
+	case e.any != nil:
+		tcp = e.any
+		d.Protocol = config.ProtocolTCP
+		if e.tls {
+			d.Protocol = config.ProtocolTLS
+		}
+	case tcp == nil:
+		d.HTTPOnly = true // nothing serves what is no HTTP
+	}
+	if http != nil {
+		http.fillHTTP(d)
+	}
+	if tcp != nil {
+		tcp.fillTCP(d, http)
+	}
+	e.terminate.apply(d)
+}
+
+// fillHTTP writes the HTTP part.
+func (p *program) fillHTTP(d *config.Destination) {
+	d.Broken, d.Stages, d.Settings, d.Telemetry = p.broken, p.stages, p.settings, p.telemetry
+	d.Retries, d.Faults, d.Hashes, d.Refs = p.retries, p.faults, p.hashes, p.refs
+	d.Order, d.Implicit = routing.AsListed, p.implicit
+	if !d.Workload {
+		d.Backend = p.name // a chain has the name of its service's cluster
+	}
+	if p.implicit {
+		r := &p.routes[0]
+		cluster := p.refs[r.Backends[0].Ref]
+		if cluster != encapCluster {
+			d.Backend = cluster
+		}
+		if r.Retry < 0 && r.Hash < 0 && r.IdleTimeout == 0 {
+			return // what config makes of no routes is the same
+		}
+	}
+	d.Routes = p.routes
+	if i := slices.Index(p.refs, encapCluster); i >= 0 {
+		d.Routes = toAddress(p.routes, i, len(p.refs))
+	}
+}
+
+// toAddress replaces references to the encapsulating cluster by the one that
+// stands for the default backend: the address itself.
+func toAddress(in []routing.Rule, from, to int) []routing.Rule {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Backends = slices.Clone(out[i].Backends)
+		for j := range out[i].Backends {
+			if out[i].Backends[j].Ref == from {
+				out[i].Backends[j].Ref = to
+			}
+		}
+		out[i].Filters.Mirrors = slices.DeleteFunc(slices.Clone(out[i].Filters.Mirrors), func(m routing.Mirror) bool { return m.Ref == from })
+	}
+	return out
+}
+
+// fillTCP writes the TCP part, beside an HTTP one or alone.
+func (p *program) fillTCP(d *config.Destination, http *program) {
+	d.Conn = p.conn
+	if http == nil && !d.Workload {
+		d.Backend = p.name
+	}
+	if d.Telemetry == nil {
+		d.Telemetry = p.telemetry
+	}
+	if p.broken != "" {
+		if http == nil {
+			d.Broken = p.broken
+			return
+		}
+		// HTTP goes on; all else is cut.
+		d.TCPRoutes = []config.TCPRoute{{Backends: []routing.Backend{{Ref: -1, Weight: 1, Status: 503, Invalid: p.broken}}}}
+		return
+	}
+	if len(p.tcp) == 1 && p.tcpIdle == 0 {
+		cluster := p.refs[p.tcp[0].Ref]
+		if cluster == encapCluster || http == nil || d.Backend == cluster {
+			if cluster != encapCluster {
+				d.Backend = cluster
+			}
+			return
+		}
+	}
+	refs := slices.Clone(d.Refs)
+	r := config.TCPRoute{Idle: p.tcpIdle, Backends: slices.Clone(p.tcp)}
+	for i := range r.Backends {
+		cluster := p.refs[r.Backends[i].Ref]
+		at := slices.Index(refs, cluster)
+		if at < 0 {
+			at = len(refs)
+			refs = append(refs, cluster)
+		}
+		r.Backends[i].Ref = at
+	}
+	if len(refs) != len(d.Refs) && d.Workload && len(d.Routes) > 0 {
+		d.Routes = toAddress(d.Routes, len(d.Refs), len(refs))
+	}
+	d.Refs, d.TCPRoutes = refs, []config.TCPRoute{r}
+}
+
+// apply adds the policies of all tunnels, which have to pass before a chain's own.
+func (t *terminate) apply(d *config.Destination) {
+	if t == nil {
+		return
+	}
+	if t.broken != "" {
+		d.Broken = t.broken
+	}
+	all := t.guard()
+	if len(all) == 0 {
+		return
+	}
+	d.Conn = both(all, d.Conn)
+	if d.Protocol != config.ProtocolTCP && d.Protocol != config.ProtocolTLS {
+		d.Stages = append([]config.Stage{{Kind: config.StageAuthz, Policies: all}}, d.Stages...)
+	}
+}
+
+// buildWorkloads lists the workloads, and one for each address that a direct chain
+// serves and no resource describes: Envoy reaches those by tunnel and no other way.
+func (w *World) buildWorkloads() {
+	out := make([]*config.Workload, 0, len(w.workloads))
+	for _, x := range w.workloads {
+		out = append(out, &x.Workload)
+	}
+	slices.SortFunc(out, func(a, b *config.Workload) int {
+		switch {
+		case a.UID < b.UID:
+			return -1
+		case a.UID > b.UID:
+			return 1
+		}
+		return 0
+	})
+	for _, d := range w.model.Destinations {
+		if !d.Workload {
+			continue
+		}
+		for _, p := range d.Addrs {
+			if p.IsSingleIP() && d.Key == "workload/"+p.Addr().String() {
+				out = append(out, &config.Workload{UID: p.Addr().String(), Addrs: []netip.Addr{p.Addr()}, Tunnel: true, Healthy: true})
+			}
+		}
+	}
+	w.model.Workloads = out
+}
+
+// buildProblems lists the problems of all parts, in a stable order.
+func (w *World) buildProblems() {
+	var out []config.Problem
+	if w.terminate != nil {
+		out = append(out, w.terminate.problems...)
+	}
+	listener := func(msg string) {
+		out = append(out, config.Problem{Severity: config.Error, Kind: "Listener", Name: mainInternal, Source: mainInternal, Message: msg, Reason: ReasonUnsupported})
+	}
+	for _, m := range w.main.problems {
+		listener(m)
+	}
+	if w.main.tree != nil {
+		for _, m := range w.main.tree.problems {
+			listener(m)
+		}
+	}
+	for _, n := range sorted(w.main.chains) {
+		out = append(out, w.main.chains[n].prog.problems...)
+	}
+	for _, n := range sorted(w.clusters) {
+		out = append(out, w.clusters[n].problems...)
+	}
+	for _, n := range sorted(w.assignments) {
+		for _, m := range w.assignments[n].problems {
+			out = append(out, config.Problem{Severity: config.Info, Kind: "ClusterLoadAssignment", Name: n, Source: n, Message: m, Reason: ReasonNotImplemented})
+		}
+	}
+	w.model.Problems = out
+}
