@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"os"
 	"time"
 )
@@ -113,7 +114,7 @@ func (s *Stream) SetWriteDeadline(t time.Time) error {
 	at := c.at(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.werr == ErrReleased {
+	if errors.Is(s.werr, ErrReleased) {
 		return ErrReleased
 	}
 	if s.wd.set(at, c.now(), s) {

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -285,7 +286,7 @@ func TestSlowPeer(t *testing.T) {
 					t.Errorf("wrote %d", n)
 				}
 			}
-			if _, err := streams[1].Write([]byte("x")); err != os.ErrDeadlineExceeded {
+			if _, err := streams[1].Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("Write past the deadline: %v", err)
 			}
 			go io.Copy(io.Discard, p.nc)

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -52,7 +53,7 @@ func FuzzConn(f *testing.F) {
 		go io.Copy(io.Discard, theirs)
 		err := <-served
 		theirs.Close()
-		if ce, ok := err.(*ConnError); ok && !ce.Remote && ce.Code == http2.ErrCodeInternal {
+		if ce := (*ConnError)(nil); errors.As(err, &ce) && !ce.Remote && ce.Code == http2.ErrCodeInternal {
 			t.Errorf("internal error: %v", err)
 		}
 		if n := c.OpenStreams(); n != 0 {

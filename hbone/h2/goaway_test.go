@@ -82,7 +82,7 @@ func TestShutdownClient(t *testing.T) {
 		if f := p.wantGoAway(http2.ErrCodeNo); f.LastStreamID != 0 {
 			t.Errorf("%v", f)
 		}
-		if _, err := p.c.Open(request("GET", "/"), End); err != ErrGoingAway {
+		if _, err := p.c.Open(request("GET", "/"), End); !errors.Is(err, ErrGoingAway) {
 			t.Errorf("Open: %v", err)
 		}
 		p.headers(1, true, ":status", "204")
@@ -109,7 +109,7 @@ func TestGoAwayReceived(t *testing.T) {
 		if a.Err() != nil || b.Err() != nil {
 			t.Error("the first GOAWAY failed a stream")
 		}
-		if _, err := p.c.Open(request("GET", "/"), End); err != ErrGoingAway {
+		if _, err := p.c.Open(request("GET", "/"), End); !errors.Is(err, ErrGoingAway) {
 			t.Errorf("Open: %v", err)
 		}
 		p.fr.WriteGoAway(1, http2.ErrCodeNo, nil)
@@ -201,16 +201,16 @@ func TestPing(t *testing.T) {
 		if d := time.Duration(p.c.rtt.Load()); d > time.Second/2 {
 			t.Errorf("round trip %v", d)
 		}
-		if err := p.c.Ping(time.Second); err != os.ErrDeadlineExceeded {
+		if err := p.c.Ping(time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("unanswered: %v", err)
 		}
 		go func() { res <- p.c.Ping(time.Minute) }()
 		synctest.Wait()
 		p.c.Close(nil)
-		if err := <-res; err != ErrClosed {
+		if err := <-res; !errors.Is(err, ErrClosed) {
 			t.Errorf("closed: %v", err)
 		}
-		if err := p.c.Ping(time.Second); err != ErrClosed {
+		if err := p.c.Ping(time.Second); !errors.Is(err, ErrClosed) {
 			t.Errorf("after close: %v", err)
 		}
 	})
@@ -230,14 +230,14 @@ func TestPeerLeaves(t *testing.T) {
 		s := p.accept(1, false, postHead...)
 		p.fr.WriteData(1, false, []byte("data"))
 		p.nc.CloseWrite()
-		if err := <-p.ret; err != io.ErrUnexpectedEOF {
+		if err := <-p.ret; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("Serve: %v", err)
 		}
 		b, err := io.ReadAll(s)
-		if string(b) != "data" || err != io.ErrUnexpectedEOF {
+		if string(b) != "data" || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("read %q, %v", b, err)
 		}
-		if _, err := s.Write([]byte("x")); err != io.ErrUnexpectedEOF {
+		if _, err := s.Write([]byte("x")); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("write: %v", err)
 		}
 	})

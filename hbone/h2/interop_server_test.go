@@ -172,7 +172,7 @@ func TestInteropServerInterimAndAbort(t *testing.T) {
 			t.Fatalf("head %v, %v; want %d", h, err, want)
 		}
 	}
-	if _, err := s.ReadHead(); err != io.EOF {
+	if _, err := s.ReadHead(); !errors.Is(err, io.EOF) {
 		t.Errorf("third head: %v", err)
 	}
 	s.Close()
@@ -224,7 +224,7 @@ func TestInteropServerGoAway(t *testing.T) {
 	defer cancel()
 	go hs.Shutdown(ctx)
 	<-c.Draining()
-	if _, err := c.Open(request("GET", "/"), End); err != ErrGoingAway {
+	if _, err := c.Open(request("GET", "/"), End); !errors.Is(err, ErrGoingAway) {
 		t.Errorf("Open while draining: %v", err)
 	}
 	if _, err := s.WriteData([]byte("late"), End); err != nil {

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 	"sync"
@@ -98,7 +99,7 @@ func flowModel(t *rapid.T) {
 		n, err := verify(s, p.read, p.quitAfter)
 		if p.quitAfter >= 0 {
 			s.Close()
-		} else if p.abortAfter < 0 && (err != io.EOF || n != p.up) {
+		} else if p.abortAfter < 0 && (!errors.Is(err, io.EOF) || n != p.up) {
 			fail("server read %d of %d: %v", n, p.up, err)
 		}
 		wg.Wait()
@@ -125,7 +126,7 @@ func flowModel(t *rapid.T) {
 			n, err := verify(s, p.read, p.abortAfter)
 			if p.abortAfter >= 0 {
 				s.Reset(http2.ErrCodeCancel)
-			} else if p.quitAfter < 0 && (err != io.EOF || n != p.down) {
+			} else if p.quitAfter < 0 && (!errors.Is(err, io.EOF) || n != p.down) {
 				fail("client read %d of %d: %v", n, p.down, err)
 			}
 			up.Wait()

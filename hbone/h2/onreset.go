@@ -20,7 +20,7 @@ func (s *Stream) OnReset(f func()) {
 // c.mu is held.
 func (s *Stream) tellReset(err error) {
 	f := s.onReset
-	if f == nil || err == ErrReleased {
+	if f == nil || errors.Is(err, ErrReleased) {
 		return
 	}
 	var se *StreamError

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"testing"
@@ -116,7 +117,7 @@ func (p *peer) wantClosed() {
 	p.Helper()
 	p.nc.SetReadDeadline(time.Now().Add(30 * time.Second))
 	for {
-		if _, err := p.fr.ReadFrame(); err == io.EOF {
+		if _, err := p.fr.ReadFrame(); errors.Is(err, io.EOF) {
 			return
 		} else if err != nil {
 			p.Fatalf("connection does not close: %v", err)

@@ -97,7 +97,7 @@ func (s *Stream) Trailers() *Head {
 func (s *Stream) Err() error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if s.werr == ErrReleased {
+	if errors.Is(s.werr, ErrReleased) {
 		return nil
 	}
 	var se *StreamError
@@ -333,7 +333,7 @@ func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
 		s.mu.Lock()
 		if err := s.waitData(); err != nil {
 			s.mu.Unlock()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return total, err
@@ -379,6 +379,6 @@ func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
 // localReset says whether err is a reset by this side, after which what was
 // received is dropped.
 func (c *Conn) localReset(err error) bool {
-	se, ok := err.(*StreamError)
-	return ok && !se.Remote
+	var se *StreamError
+	return errors.As(err, &se) && !se.Remote
 }

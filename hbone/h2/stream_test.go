@@ -24,10 +24,10 @@ func TestServerExchange(t *testing.T) {
 			len(h.Fields) != 2 || h.Fields[1] != (attrs.Field{Name: "x-a", Value: "1"}) {
 			t.Errorf("head %+v", h)
 		}
-		if _, err := s.Write([]byte("x")); err != ErrHeadOrder {
+		if _, err := s.Write([]byte("x")); !errors.Is(err, ErrHeadOrder) {
 			t.Errorf("DATA before the head: %v", err)
 		}
-		if err := s.WriteHead(&Head{}, 0); err != ErrHeadOrder {
+		if err := s.WriteHead(&Head{}, 0); !errors.Is(err, ErrHeadOrder) {
 			t.Errorf("trailers before the head: %v", err)
 		}
 		if err := s.WriteHead(&Head{Status: 103, Fields: []attrs.Field{{Name: "link", Value: "</a>"}}}, 0); err != nil {
@@ -39,7 +39,7 @@ func TestServerExchange(t *testing.T) {
 		writes := p.c.nc.(*memConn).writes
 		s.WriteHead(&Head{Status: 200, Fields: []attrs.Field{{Name: "cookie", Value: "c"}}}, More)
 		s.WriteData([]byte("answer"), More)
-		if err := s.WriteHead(&Head{Status: 200}, 0); err != ErrHeadOrder {
+		if err := s.WriteHead(&Head{Status: 200}, 0); !errors.Is(err, ErrHeadOrder) {
 			t.Errorf("second head: %v", err)
 		}
 		s.WriteHead(&Head{Fields: []attrs.Field{{Name: "grpc-status", Value: "0"}}}, 0)
@@ -55,7 +55,7 @@ func TestServerExchange(t *testing.T) {
 		if got := p.wantHead(1); got != "grpc-status=0 END" {
 			t.Errorf("got %s", got)
 		}
-		if _, err := s.Write([]byte("x")); err != ErrWriteEnded {
+		if _, err := s.Write([]byte("x")); !errors.Is(err, ErrWriteEnded) {
 			t.Errorf("DATA after the end: %v", err)
 		}
 		if err := s.CloseWrite(); err != nil {
@@ -147,7 +147,7 @@ func TestResets(t *testing.T) {
 			t.Errorf("write: %v", err)
 		}
 		s.Close()
-		if _, err := s.Read(make([]byte, 1)); err != ErrReleased {
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, ErrReleased) {
 			t.Errorf("read after Close: %v", err)
 		}
 		// NO_ERROR after a whole response is none.
@@ -158,7 +158,7 @@ func TestResets(t *testing.T) {
 			t.Errorf("%v, %v", h, err)
 		}
 		synctest.Wait()
-		if n, err := s.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("read: %v", err)
 		}
 		if s.Err() != nil {
@@ -224,14 +224,14 @@ func TestOpenLimits(t *testing.T) {
 		}
 		s := p.open(request("GET", "/"), End)
 		p.open(request("GET", "/"), End)
-		if _, err := p.c.Open(request("GET", "/"), End); err != ErrStreamLimit {
+		if _, err := p.c.Open(request("GET", "/"), End); !errors.Is(err, ErrStreamLimit) {
 			t.Errorf("third: %v", err)
 		}
-		if _, err := p.c.Open(&Head{Method: "CONNECT", Protocol: "websocket"}, 0); err != ErrStreamLimit {
+		if _, err := p.c.Open(&Head{Method: "CONNECT", Protocol: "websocket"}, 0); !errors.Is(err, ErrStreamLimit) {
 			t.Error(err)
 		}
 		s.Close()
-		if _, err := p.c.Open(&Head{Method: "CONNECT", Protocol: "websocket"}, 0); err != ErrHeadOrder {
+		if _, err := p.c.Open(&Head{Method: "CONNECT", Protocol: "websocket"}, 0); !errors.Is(err, ErrHeadOrder) {
 			t.Errorf("extended CONNECT uninvited: %v", err)
 		}
 		p.c.mu.Lock()
@@ -242,14 +242,14 @@ func TestOpenLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		last.Close()
-		if _, err := p.c.Open(request("GET", "/"), End); err != ErrGoingAway || p.c.Usable() {
+		if _, err := p.c.Open(request("GET", "/"), End); !errors.Is(err, ErrGoingAway) || p.c.Usable() {
 			t.Errorf("ids exhausted: %v", err)
 		}
 		p.c.Close(io.ErrClosedPipe)
-		if _, err := p.c.Open(request("GET", "/"), End); err != ErrClosed {
+		if _, err := p.c.Open(request("GET", "/"), End); !errors.Is(err, ErrClosed) {
 			t.Errorf("closed: %v", err)
 		}
-		if err := p.c.Err(); err != io.ErrClosedPipe {
+		if err := p.c.Err(); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("Err: %v", err)
 		}
 	})
@@ -262,15 +262,15 @@ func TestReadDeadline(t *testing.T) {
 		start := time.Now()
 		s.SetReadDeadline(start.Add(time.Second))
 		b := make([]byte, 8)
-		if _, err := s.Read(b); err != os.ErrDeadlineExceeded || time.Since(start) != time.Second {
+		if _, err := s.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
-		if err := s.WaitReadable(); err != os.ErrDeadlineExceeded {
+		if err := s.WaitReadable(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("WaitReadable: %v", err)
 		}
 		p.fr.WriteData(1, false, []byte("x"))
 		synctest.Wait()
-		if _, err := s.Read(b); err != os.ErrDeadlineExceeded {
+		if _, err := s.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("expired: %v", err)
 		}
 		s.SetReadDeadline(time.Time{})
@@ -286,7 +286,7 @@ func TestReadDeadline(t *testing.T) {
 		s.SetReadDeadline(start.Add(time.Hour))
 		time.Sleep(2 * time.Second)
 		s.SetReadDeadline(start.Add(3 * time.Second))
-		if err := <-res; err != os.ErrDeadlineExceeded || time.Since(start) != 3*time.Second {
+		if err := <-res; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != 3*time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		// In the past: at once.
@@ -294,11 +294,11 @@ func TestReadDeadline(t *testing.T) {
 		go func() { _, err := s.Read(b); res <- err }()
 		synctest.Wait()
 		s.SetDeadline(time.Now().Add(-time.Second))
-		if err := <-res; err != os.ErrDeadlineExceeded {
+		if err := <-res; !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error(err)
 		}
 		s.Close()
-		if err := s.SetDeadline(time.Now()); err != ErrReleased {
+		if err := s.SetDeadline(time.Now()); !errors.Is(err, ErrReleased) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
@@ -312,7 +312,7 @@ func TestReadHeadWaits(t *testing.T) {
 			t.Error("a head before any came")
 		}
 		s.SetReadDeadline(time.Now().Add(time.Second))
-		if _, err := s.ReadHead(); err != os.ErrDeadlineExceeded {
+		if _, err := s.ReadHead(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 		s.SetReadDeadline(time.Time{})
@@ -379,7 +379,7 @@ func TestWriteTo(t *testing.T) {
 		synctest.Wait()
 		boom := errors.New("boom")
 		n, err := s.WriteTo(writerFunc(func(b []byte) (int, error) { return len(b) - 1, boom }))
-		if n != 16<<10-1 || err != boom {
+		if n != 16<<10-1 || !errors.Is(err, boom) {
 			t.Errorf("%d, %v", n, err)
 		}
 		var flags []Flags
@@ -405,7 +405,7 @@ func TestWriteTo(t *testing.T) {
 			b[0] = 1 // still ours
 			return len(b), nil
 		}))
-		if n != 16<<10 || err != ErrReleased || s.first != nil {
+		if n != 16<<10 || !errors.Is(err, ErrReleased) || s.first != nil {
 			t.Errorf("%d, %v", n, err)
 		}
 	})
@@ -433,11 +433,11 @@ func TestCloseWakes(t *testing.T) {
 		boom := errors.New("boom")
 		p.c.Close(boom)
 		for range 3 {
-			if err := <-res; err != boom {
+			if err := <-res; !errors.Is(err, boom) {
 				t.Error(err)
 			}
 		}
-		if err := a.Err(); err != boom {
+		if err := a.Err(); !errors.Is(err, boom) {
 			t.Errorf("Err: %v", err)
 		}
 	})

@@ -1,5 +1,7 @@
 package h2
 
+import "errors"
+
 // sendErr says why s cannot send. c.mu is held.
 func (s *Stream) sendErr() error {
 	switch {
@@ -75,7 +77,7 @@ func (s *Stream) Write(p []byte) (int, error) { return s.WriteData(p, 0) }
 // CloseWrite ends our side of the stream. A second call does nothing.
 func (s *Stream) CloseWrite() error {
 	_, err := s.WriteData(nil, End)
-	if err == ErrWriteEnded {
+	if errors.Is(err, ErrWriteEnded) {
 		err = nil
 	}
 	return err
