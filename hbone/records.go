@@ -65,7 +65,7 @@ type recordBuf struct {
 const (
 	recordHeader = 5               // RFC 8446 section 5.1
 	maxRecord    = 16<<10 + 256    // RFC 8446 section 5.2: the payload of one record
-	smallRecords = 4 << 10         // a few requests, or one answer
+	smallRecords = 8 << 10         // a few small requests or answers
 	largeRecords = 4 * (maxRecord) // a few full records to one system call
 )
 

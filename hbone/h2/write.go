@@ -102,6 +102,9 @@ func (c *Conn) flush() {
 			c.mu.Unlock()
 			runtime.Gosched()
 			c.mu.Lock()
+			if c.state == stateClosed {
+				break
+			}
 		}
 		c.flushOnce()
 	}
