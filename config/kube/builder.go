@@ -35,13 +35,14 @@ type Options struct {
 // not change keep their pointers from one Build to the next. It belongs to one
 // goroutine.
 type Builder struct {
-	opts         Options
-	destinations map[string]*config.Destination
-	backends     map[string]*config.Backend
-	workloads    map[string]*config.Workload
-	policies     map[*Object]*policy // compiled, of objects in use
-	good         map[Key]*policy     // last one that compiled
-	statuses     []RouteStatus
+	opts           Options
+	destinations   map[string]*config.Destination
+	backends       map[string]*config.Backend
+	workloads      map[string]*config.Workload
+	policies       map[*Object]*policy // compiled, of objects in use
+	good           map[Key]*policy     // last one that compiled
+	statuses       []RouteStatus
+	policyStatuses []PolicyStatus
 }
 
 // NewBuilder returns a builder that has built nothing.
@@ -82,6 +83,8 @@ type build struct {
 	meshLocality *LocalityLB                     // of the mesh configuration
 	constraints  map[Key]*resilience.RetryBudget // by target, see retryConstraint
 	attached     map[Key][]*policy               // by target
+	own          map[Key]*WaypointPolicy         // by target, see collectOwn
+	statusOf     map[Key]*PolicyStatus
 	jwt          map[Key][]*Object
 }
 
@@ -94,6 +97,7 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 		pods: map[string]*workload{}, byIP: map[string]*workload{}, slices: map[string][]*Object{},
 		annotated: map[string]bool{}, byHost: map[string][]*service{}, byName: map[Key]*service{},
 		routesOf: map[Key][]*route{}, attached: map[Key][]*policy{}, jwt: map[Key][]*Object{},
+		statusOf: map[Key]*PolicyStatus{},
 	}
 	r.model.Problems = objs.Problems()
 	for _, o := range objs.All("", "Namespace") {
@@ -107,6 +111,8 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 	r.collectWorkloads()
 	r.collectServices()
 	r.collectPolicies()
+	r.collectOwn()
+	r.collectConstraints()
 	r.collectRoutes()
 	if r.gw != nil {
 		for _, s := range r.services {
@@ -120,6 +126,7 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 		r.model.Workloads = append(r.model.Workloads, w.Workload)
 	}
 	r.finishStatuses()
+	r.invalidPolicies()
 	r.reuse()
 	sortProblems(r.model.Problems)
 	r.model.Problems = slices.CompactFunc(r.model.Problems, func(a, b config.Problem) bool { return a == b })

@@ -161,6 +161,9 @@ func (s *SessionPersistence) check(r *report, p string) {
 	if s.Type != nil {
 		oneOf(r, p+".type", *s.Type, "Cookie", "Header")
 	}
+	if n := nameOf(s.SessionName); n != "" && (len(n) > 128 || !headerName.MatchString(n)) {
+		r.addf(p+".sessionName", "%q is no name of a header or cookie of at most 128 bytes", n)
+	}
 	if c := s.CookieConfig; c != nil && c.LifetimeType != nil {
 		oneOf(r, p+".cookieConfig.lifetimeType", *c.LifetimeType, "Permanent", "Session")
 		if *c.LifetimeType == "Permanent" && s.AbsoluteTimeout == nil {

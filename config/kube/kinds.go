@@ -59,7 +59,7 @@ var kinds = map[groupKind]*kindInfo{
 	{groupGateway, "ListenerSet"}:            {versions: alphaVersions, note: onGateway},
 	{groupGateway, "UDPRoute"}:               {versions: alphaVersions, note: onGateway},
 	{groupXGateway, "XListenerSet"}:          {versions: []string{"v1alpha1"}, note: onGateway},
-	{groupXGateway, "XBackendTrafficPolicy"}: {versions: []string{"v1alpha1"}, note: notYet},
+	{groupXGateway, "XBackendTrafficPolicy"}: {versions: []string{"v1alpha1"}, decode: strictly[XBackendTrafficPolicy]},
 
 	{groupNet, "WorkloadEntry"}:   {versions: netVersions, decode: strictly[WorkloadEntry]},
 	{groupNet, "ServiceEntry"}:    {versions: netVersions, decode: strictly[ServiceEntry]},
@@ -78,7 +78,7 @@ var kinds = map[groupKind]*kindInfo{
 	{"telemetry.istio.io", "Telemetry"}:                  {versions: []string{"v1", "v1alpha1"}, note: notYet},
 	{"extensions.istio.io", "WasmPlugin"}:                {versions: []string{"v1alpha1"}, note: notYet},
 	{"extensions.istio.io", "TrafficExtension"}:          {versions: []string{"v1alpha1"}, note: notYet},
-	{"waypoint.dev", "WaypointPolicy"}:                   {versions: []string{"v1alpha1"}, note: notYet},
+	{groupOwn, "WaypointPolicy"}:                         {versions: []string{"v1alpha1"}, decode: strictly[WaypointPolicy]},
 	{"", "ConfigMap"}:                                    {versions: []string{"v1"}, note: byOthers},
 	{"", "Secret"}:                                       {versions: []string{"v1"}, note: byOthers},
 	{"apps", "Deployment"}:                               {versions: []string{"v1"}, note: byOthers},

@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,6 +82,11 @@ func TestGolden(t *testing.T) {
 					for _, c := range p.Conditions {
 						out.WriteString("status " + st.Kind + " " + st.Namespace + "/" + st.Name + " " + p.Ref.Name + ": " + c.Type + " " + map[bool]string{true: "True", false: "False"}[c.Status] + " " + c.Reason + ": " + c.Message + "\n")
 					}
+				}
+			}
+			for _, st := range b.PolicyStatuses() {
+				for _, x := range st.Targets {
+					fmt.Fprintf(&out, "status %s %s/%s %s %s: %s %v %s: %s\n", st.Kind, st.Namespace, st.Name, x.Ref.Kind, x.Ref.Name, x.Condition.Type, x.Condition.Status, x.Condition.Reason, x.Condition.Message)
 				}
 			}
 			golden := in[:len(in)-len(".in.yaml")] + ".golden"

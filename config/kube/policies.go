@@ -89,11 +89,18 @@ func (r *build) attach(o *Object, a *Attachment, p *policy) {
 			if o.Namespace != r.mesh.RootNamespace {
 				r.problem(config.Warning, o, at("spec.targetRefs", i), "NotAttached",
 					"a GatewayClass is a target only in the root namespace %s", r.mesh.RootNamespace)
+				r.policyTarget(o, t, "NotAttached", "a GatewayClass is a target only in the root namespace", false)
 				continue
 			}
 		}
 		if o.Err == nil && !r.exists(k) {
-			r.problem(config.Warning, o, at("spec.targetRefs", i), "TargetNotFound", "%s %q does not exist", t.Kind, t.Name)
+			r.targetMissing(o, i, &t)
+		} else if o.Err == nil {
+			if p != nil && p.Invalid != "" {
+				r.policyTarget(o, t, "Invalid", p.Invalid, false)
+			} else {
+				r.policyTarget(o, t, "Accepted", "the policy is attached", true)
+			}
 		}
 		if p != nil {
 			r.attached[k] = append(r.attached[k], p)

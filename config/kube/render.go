@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -79,7 +80,18 @@ func printDestination(w io.Writer, d *config.Destination) {
 				fmt.Fprint(w, "?")
 			}
 		}
+		if l, ok := s.Spec.(*resilience.RateLimit); ok {
+			if l.Default != nil {
+				fmt.Fprintf(w, " %d per %v burst %d", l.Default.Fill, l.Default.Each, l.Default.Max)
+			}
+			for _, x := range l.Descriptors {
+				fmt.Fprintf(w, " %s:%d per %v burst %d", x.Entries[0].Value, x.Bucket.Fill, x.Bucket.Each, x.Bucket.Max)
+			}
+		}
 		fmt.Fprintln(w)
+	}
+	if d.Settings.XFCC || d.Settings.XFF {
+		fmt.Fprintf(w, "  tells backends of clients: xfcc %v x-forwarded-for %v\n", d.Settings.XFCC, d.Settings.XFF)
 	}
 	if len(d.Conn) > 0 {
 		fmt.Fprintf(w, "  connections:")
@@ -93,8 +105,16 @@ func printDestination(w io.Writer, d *config.Destination) {
 		fmt.Fprintf(w, "  for clients of %s\n", ns)
 		printRules(w, d, "    ", d.Consumers[ns])
 	}
-	for _, t := range d.TCPRoutes {
-		fmt.Fprintf(w, "  tcp %s sni %v", t.Route, t.SNI)
+	printTCP(w, d, "  ", d.TCPRoutes)
+	for _, ns := range slices.Sorted(maps.Keys(d.ConsumerTCP)) {
+		fmt.Fprintf(w, "  for clients of %s\n", ns)
+		printTCP(w, d, "    ", d.ConsumerTCP[ns])
+	}
+}
+
+func printTCP(w io.Writer, d *config.Destination, indent string, rs []config.TCPRoute) {
+	for _, t := range rs {
+		fmt.Fprintf(w, "%stcp %s sni %v", indent, t.Route, t.SNI)
 		printBackends(w, d, t.Backends)
 		fmt.Fprintln(w)
 	}
@@ -123,6 +143,13 @@ func printRules(w io.Writer, d *config.Destination, indent string, rules []routi
 		if r.Retry >= 0 {
 			x := d.Retries[r.Retry]
 			fmt.Fprintf(w, " retry %dx%v %v", x.Attempts, x.Backoff, x.Codes)
+		}
+		if r.IdleTimeout > 0 {
+			fmt.Fprintf(w, " idle %v", r.IdleTimeout)
+		}
+		if r.Session >= 0 {
+			x := d.Sessions[r.Session]
+			fmt.Fprintf(w, " session %s %s%s %v/%v", map[bool]string{true: "header", false: "cookie"}[x.Header], x.Name, x.Path, x.Absolute, x.Idle)
 		}
 		printBackends(w, d, r.Backends)
 		fmt.Fprintln(w)
@@ -199,6 +226,9 @@ func printBackend(w io.Writer, b *config.Backend) {
 	}
 	if o := b.Settings.Outlier; o != nil {
 		fmt.Fprintf(w, " outlier %d/%d %v %v %d%%", o.Consecutive5xx, o.ConsecutiveGateway, o.Interval, o.BaseEjection, o.MaxEjectionPercent)
+		if o.AlwaysEjectOne {
+			fmt.Fprint(w, " always one")
+		}
 	}
 	if x := b.Settings.RetryBudget; x != nil {
 		fmt.Fprintf(w, " budget %v%%/%d", x.Percent, x.MinConcurrent)

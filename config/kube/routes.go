@@ -126,8 +126,10 @@ func parentKey(p *ParentRef, ns string) Key {
 	return Key{g, *p.Kind, ns, p.Name}
 }
 
-// route attaches all routes of a service port to its destination.
-func (r *build) route(d *config.Destination, s *service, p *port) {
+// route attaches all routes of a service port to its destination. It returns what
+// makes references to backends.
+func (r *build) route(d *config.Destination, s *service, p *port) (ref func(key string) int) {
+	t := &translator{build: r, d: d, index: map[string]int{}}
 	byNS := map[string][]*route{} // by client namespace; "" for producer routes
 	for _, x := range r.routesOf[s.obj.Key] {
 		for i := range x.parents {
@@ -144,9 +146,8 @@ func (r *build) route(d *config.Destination, s *service, p *port) {
 		}
 	}
 	if len(byNS) == 0 {
-		return
+		return t.ref
 	}
-	t := &translator{build: r, d: d, index: map[string]int{}}
 	names := make([]string, 0, len(byNS))
 	for ns := range byNS {
 		names = append(names, ns)
@@ -155,16 +156,18 @@ func (r *build) route(d *config.Destination, s *service, p *port) {
 	for _, ns := range names {
 		kind, winners := r.pickKind(byNS[ns], d, s, p)
 		if kind == "TLSRoute" || kind == "TCPRoute" {
-			if ns != "" {
-				for _, x := range winners {
-					r.problem(config.Warning, x.obj, "spec.parentRefs", "NotApplied", "a %s for clients of its own namespace is not applied yet", kind)
-				}
+			var rules []config.TCPRoute
+			for _, x := range winners {
+				rules = append(rules, t.l4(x)...)
+			}
+			if ns == "" {
+				d.TCPRoutes, d.RouteKind = rules, kind
 				continue
 			}
-			for _, x := range winners {
-				t.l4(x)
+			if d.ConsumerTCP == nil {
+				d.ConsumerTCP = map[string][]config.TCPRoute{}
 			}
-			d.RouteKind = kind
+			d.ConsumerTCP[ns] = rules
 			continue
 		}
 		if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
@@ -190,6 +193,7 @@ func (r *build) route(d *config.Destination, s *service, p *port) {
 		}
 		d.HTTPOnly = true
 	}
+	return t.ref
 }
 
 // pickKind keeps the routes of the best kind and rejects the others.

@@ -30,7 +30,8 @@ func (r *build) serve(s *service) {
 		}
 		r.subsets(s, p)
 		r.guard(d, s.obj, s.obj.Namespace)
-		r.route(d, s, p)
+		ref := r.route(d, s, p)
+		r.ownHTTP(d, s.obj.Key, ref)
 		r.model.Destinations = append(r.model.Destinations, d)
 	}
 }
@@ -61,6 +62,7 @@ func (r *build) serveWorkloads() {
 			d.Addrs = append(d.Addrs, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
 		}
 		r.guard(d, nil, w.Namespace)
+		r.ownHTTP(d, w.obj.Key, nil)
 		r.model.Destinations = append(r.model.Destinations, d)
 	}
 }

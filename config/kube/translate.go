@@ -1,12 +1,15 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/session"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -41,7 +44,7 @@ func (t *translator) rules(x *route) []routing.Rule {
 			t.filters(x, &rule, &rule.Filters, h.Filters)
 			rule.Backends = t.backends(x, i, h.BackendRefs, rule.Redirect != nil)
 			t.timing(&rule, h)
-			t.session(x, &rule, h.SessionPersistence)
+			t.session(&rule, h.SessionPersistence)
 			out = append(out, t.finish(x, rule))
 		}
 	case *GRPCRoute:
@@ -53,7 +56,7 @@ func (t *translator) rules(x *route) []routing.Rule {
 			}
 			t.filters(x, &rule, &rule.Filters, g.Filters)
 			rule.Backends = t.backends(x, i, g.BackendRefs, false)
-			t.session(x, &rule, g.SessionPersistence)
+			t.session(&rule, g.SessionPersistence)
 			out = append(out, t.finish(x, rule))
 		}
 	}
@@ -244,14 +247,46 @@ func gatewayDuration(s *string) time.Duration {
 	return d
 }
 
-func (t *translator) session(x *route, rule *routing.Rule, s *SessionPersistence) {
-	if s != nil {
-		t.problem(config.Warning, x.obj, fmt.Sprintf("spec.rules[%d].sessionPersistence", rule.Index), "NotApplied", "sessionPersistence is not applied yet")
+// session applies session persistence. A rule that is broken or forwards nothing
+// has none.
+func (t *translator) session(rule *routing.Rule, s *SessionPersistence) {
+	if s == nil || rule.Broken != "" || rule.Redirect != nil {
+		return
 	}
+	x := &session.Spec{
+		Scope:    rule.Kind + "/" + rule.Route + "/" + cmp.Or(rule.Name, strconv.Itoa(rule.Index)),
+		Header:   s.Type != nil && *s.Type == "Header",
+		Absolute: gatewayDuration(s.AbsoluteTimeout), Idle: gatewayDuration(s.IdleTimeout),
+		Permanent: s.CookieConfig != nil && nameOf(s.CookieConfig.LifetimeType) == "Permanent",
+	}
+	if x.Name = nameOf(s.SessionName); x.Name == "" {
+		// Rules without a name must not overwrite each other's cookies.
+		x.Name = fmt.Sprintf("waypoint-session-%08x", uint32(session.Digest(x.Scope)))
+	}
+	if x.Header {
+		x.Name = strings.ToLower(x.Name)
+	} else {
+		x.Path = cookiePath(rule)
+	}
+	rule.Session = len(t.d.Sessions)
+	t.d.Sessions = append(t.d.Sessions, x)
 }
 
-// l4 translates a TCPRoute or TLSRoute: its first rule, as the API has one.
-func (t *translator) l4(x *route) {
+// cookiePath is the path that all matches of the rule share, or "/" (GEP-1619).
+func cookiePath(rule *routing.Rule) string {
+	path := ""
+	for i := range rule.Matches {
+		m := &rule.Matches[i].Path
+		if m.Kind != routing.PathPrefix && m.Kind != routing.PathExact || i > 0 && m.Value != path || strings.ContainsAny(m.Value, ";,\"") {
+			return "/"
+		}
+		path = m.Value
+	}
+	return cmp.Or(path, "/")
+}
+
+// l4 translates the rules of a TCPRoute or TLSRoute.
+func (t *translator) l4(x *route) (out []config.TCPRoute) {
 	var rules []L4Rule
 	var sni []string
 	switch b := x.obj.Body.(type) {
@@ -279,6 +314,7 @@ func (t *translator) l4(x *route) {
 			x.brokenRule(i, why)
 			tr.Backends = []routing.Backend{{Ref: -1, Weight: 1, Invalid: why, Status: 500}}
 		}
-		t.d.TCPRoutes = append(t.d.TCPRoutes, tr)
+		out = append(out, tr)
 	}
+	return out
 }

@@ -1,0 +1,80 @@
+package kube
+
+import (
+	"cmp"
+	"slices"
+
+	"waypoint.dev/waypoint/config"
+)
+
+// PolicyStatus is the status of a policy, one entry for each of its targets.
+type PolicyStatus struct {
+	Group, Kind, Namespace, Name string
+	Generation                   int64
+	Targets                      []TargetStatus
+}
+
+// TargetStatus is the status towards one target. An empty Ref is the policy as a
+// whole.
+type TargetStatus struct {
+	Ref       TargetRef
+	Condition Condition // Accepted; WaypointAccepted for Istio's kinds
+}
+
+// PolicyStatuses returns the status of every policy with targets of the last Build:
+// AuthorizationPolicy, RequestAuthentication, WaypointPolicy, XBackendTrafficPolicy.
+func (b *Builder) PolicyStatuses() []PolicyStatus { return b.policyStatuses }
+
+// policyTarget records what became of one target.
+func (r *build) policyTarget(o *Object, t TargetRef, reason, msg string, ok bool) {
+	st := r.statusOf[o.Key]
+	if st == nil {
+		st = &PolicyStatus{Group: o.Group, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Generation: o.Meta.Generation}
+		r.statusOf[o.Key] = st
+	}
+	typ := "Accepted"
+	if o.Group == groupSecurity {
+		typ = "WaypointAccepted"
+	}
+	c := Condition{Type: typ, Status: ok, Reason: reason, Message: msg, ObservedGeneration: o.Meta.Generation}
+	for i := range st.Targets {
+		if x := &st.Targets[i]; x.Ref == t {
+			if x.Condition.Status && !ok {
+				x.Condition = c // the worst of what was found counts
+			}
+			return
+		}
+	}
+	st.Targets = append(st.Targets, TargetStatus{t, c})
+}
+
+func (r *build) targetMissing(o *Object, i int, t *TargetRef) {
+	r.problem(config.Warning, o, at("spec.targetRefs", i), "TargetNotFound", "%s %q does not exist in namespace %s, so the policy does nothing for it", t.Kind, t.Name, o.Namespace)
+	r.policyTarget(o, *t, "TargetNotFound", t.Kind+" "+t.Name+" does not exist", false)
+}
+
+func (r *build) conflicted(o *Object, i int, t *TargetRef, field string) {
+	r.problem(config.Warning, o, at("spec.targetRefs", i), "Conflicted", "an older policy sets %s of %s %q already, which counts", field, t.Kind, t.Name)
+	r.policyTarget(o, *t, "Conflicted", "an older policy sets "+field, false)
+}
+
+// invalidPolicies gives a status to policies whose current version is refused.
+func (r *build) invalidPolicies() {
+	for _, e := range r.objs.bad() {
+		o := e.current
+		switch o.Kind {
+		case "AuthorizationPolicy", "RequestAuthentication", "WaypointPolicy", "XBackendTrafficPolicy":
+		default:
+			continue
+		}
+		delete(r.statusOf, o.Key)
+		r.policyTarget(o, TargetRef{}, "Invalid", o.Err.Error(), false)
+	}
+	r.policyStatuses = nil
+	for _, st := range r.statusOf {
+		r.policyStatuses = append(r.policyStatuses, *st)
+	}
+	slices.SortFunc(r.policyStatuses, func(a, b PolicyStatus) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+}
