@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"encoding/binary"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -104,11 +103,11 @@ func (c *Conn) onWindowUpdate(fh http2.FrameHeader) error {
 	if fh.Length != 4 {
 		return connErr(http2.ErrCodeFrameSize, "WINDOW_UPDATE of a wrong size")
 	}
-	var p [4]byte
-	if err := c.rd.full(p[:]); err != nil {
+	v, err := c.rd.uint32()
+	if err != nil {
 		return err
 	}
-	inc := int64(binary.BigEndian.Uint32(p[:]) & maxWindow)
+	inc := int64(v & maxWindow)
 	id := fh.StreamID
 	c.mu.Lock()
 	c.updates--
@@ -164,11 +163,11 @@ func (c *Conn) onReset(fh http2.FrameHeader) error {
 	if fh.Length != 4 {
 		return connErr(http2.ErrCodeFrameSize, "RST_STREAM of a wrong size")
 	}
-	var p [4]byte
-	if err := c.rd.full(p[:]); err != nil {
+	v, err := c.rd.uint32()
+	if err != nil {
 		return err
 	}
-	code := http2.ErrCode(binary.BigEndian.Uint32(p[:]))
+	code := http2.ErrCode(v)
 	c.mu.Lock()
 	s := c.streams[fh.StreamID]
 	if s == nil {

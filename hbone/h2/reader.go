@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"sync"
@@ -25,6 +26,7 @@ type reader struct {
 	small  []byte
 	large  *[largeRead]byte
 	direct bool // last read was large: more is likely
+	word   [4]byte
 }
 
 // fill reads once into the empty buffer.
@@ -113,6 +115,12 @@ func (b *reader) take(n int) []byte {
 	p := b.buf[b.r : b.r+n]
 	b.r += n
 	return p
+}
+
+// uint32 reads a number. It lands in a field since it would escape otherwise.
+func (b *reader) uint32() (uint32, error) {
+	err := b.full(b.word[:])
+	return binary.BigEndian.Uint32(b.word[:]), err
 }
 
 // skip throws n bytes away.
