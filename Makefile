@@ -6,10 +6,10 @@ LDFLAGS := -s -w $(if $(VERSION),-X waypoint.dev/waypoint/internal/version.Versi
 TESTFLAGS ?= -race -p 2 -timeout 9m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fuzz bench soak h2spec image vuln clean
+.PHONY: help build demo test check lint fuzz bench bench-budget soak h2spec image vuln clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/waypoint
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/waypoint
@@ -38,8 +38,15 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  for t in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$f/*_test.go | sed 's/func //'); do \
 	    echo "$$f $$t"; $(GO) test $$f -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME); done; done
 
-soak: ## 15,000 tunnels over 300 connections, each within 8 KiB
+bench: build ## CPU, allocations and memory a request of the real binary (docs/performance.md)
+	cd conformance && $(GO) run ./bench -waypoint ../$(BIN) $(BENCHFLAGS)
+
+bench-budget: ## the budgets of mallocs, system calls and memory, counted on the real binary
+	cd conformance && $(GO) test ./bench -count=1 -v
+
+soak: ## 15,000 tunnels over 300 connections, each within 8 KiB; 1 GiB each way to net/http's HTTP/2
 	$(GO) test ./hbone -run '^$$' -bench IdleTunnels -benchtime 1x
+	$(GO) test -tags soak ./hbone/h2 -run Interop -count=1 -timeout 9m
 
 h2spec: ## the HTTP/2 conformance suite against both engines
 	cd conformance/h2spec && $(GO) test ./...

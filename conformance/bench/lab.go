@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -137,6 +138,9 @@ func start(ctx context.Context, waypoint string) (l *lab, err error) {
 		return nil, err
 	}
 	l.backend = exec.Command(exe, "-backend", filepath.Join(dir, "echo"), "-pod", podIP)
+	if _, err := l.backend.StdinPipe(); err != nil { // held open for as long as we live
+		return nil, err
+	}
 	out, err := l.backend.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -252,6 +256,21 @@ func (p *process) mallocs() int64 {
 	var m struct{ Mallocs int64 }
 	json.NewDecoder(res.Body).Decode(&m)
 	return m.Mallocs
+}
+
+// profile writes a CPU profile of the next span to file.
+func (p *process) profile(file string, span time.Duration) error {
+	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.admin, int(span.Seconds())))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, res.Body)
+	return errors.Join(err, f.Close())
 }
 
 func cpuModel() string {

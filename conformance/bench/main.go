@@ -12,6 +12,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -29,6 +30,7 @@ var (
 	runs     = flag.Int("runs", 5, "runs of each shape; the median is printed")
 	quick    = flag.Bool("quick", false, "fewer and shorter runs")
 	only     = flag.String("only", "", "the one shape to run, as printed; bulk is one too")
+	profile  = flag.String("profile", "", "write a CPU profile of the waypoint over 20 s of the shapes here, and measure nothing")
 	backend  = flag.String("backend", "", "internal: serve as the backend with the identity in this directory")
 	pod      = flag.String("pod", "", "internal: the address of that backend")
 )
@@ -39,7 +41,7 @@ func main() {
 	defer stop()
 	var err error
 	if *backend != "" {
-		err = serveBackend(ctx, *backend)
+		err = serveBackend(*backend, *pod)
 	} else {
 		err = bench(ctx)
 	}
@@ -50,19 +52,19 @@ func main() {
 }
 
 // serveBackend is the second process: a pod that answers inside its tunnels.
-func serveBackend(ctx context.Context, dir string) error {
+func serveBackend(dir, addr string) error {
 	src, err := identity.FromFiles(dir+"/cert.pem", dir+"/key.pem", dir+"/roots.pem", []string{trustDomain}, nil)
 	if err != nil {
 		return err
 	}
-	b, err := load.NewBackend(netip.MustParseAddrPort(*pod+":15008"), src)
+	b, err := load.NewBackend(netip.MustParseAddrPort(addr+":15008"), src)
 	if err != nil {
 		return err
 	}
 	fmt.Println("ready")
-	<-ctx.Done()
+	_, err = io.Copy(io.Discard, os.Stdin) // it ends with who started it
 	b.Close()
-	return nil
+	return err
 }
 
 // shape is one way of sending requests.
@@ -88,6 +90,9 @@ func bench(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
+	if *profile != "" {
+		return l.profile(ctx, *profile, 20*time.Second)
+	}
 	idle := l.waypoint.rss()
 	fmt.Printf("%s, %d cores, %s\nwaypoint idle: RSS %.1f MiB\n\n", runtime.Version(), runtime.NumCPU(), cpuModel(), mib(idle))
 	fmt.Printf("%-16s %10s %22s %12s %12s %9s %9s %8s\n", "shape", "req/s", "CPU us/req (min-max)", "mallocs/req", "r+w/req", "p50", "p99", "RSS MiB")
@@ -110,46 +115,62 @@ func (l *lab) workload(s shape, path string) load.Workload {
 		Request: []byte("GET " + path + " HTTP/1.1\r\nhost: echo.bench.svc.cluster.local\r\nuser-agent: load\r\nx-request-id: 6f1c2a5e-0b1d-4f6e-9d3a-0123456789ab\r\n\r\n")}
 }
 
-func (l *lab) measure(ctx context.Context, s shape) error {
+// figures of the runs of one shape, each an element.
+type figures struct {
+	cpu, rate, mallocs, reads, writes []float64 // CPU in microseconds; but for the rate, a request
+	last                              *load.Result
+	rss                               int64
+}
+
+// sample runs a shape: once to warm up, then so often with n requests.
+func (l *lab) sample(ctx context.Context, s shape, n, runs int) (f figures, err error) {
 	sess, err := load.Open(ctx, l.workload(s, "/1024"))
 	if err != nil {
-		return err
+		return f, err
 	}
 	defer sess.Close()
-	n := *requests
-	if s.rate > 0 {
-		n = int(s.rate * 8)
+	if _, err := sess.Run(ctx, n/4, s.rate); err != nil {
+		return f, err
 	}
-	if _, err := sess.Run(ctx, n/4, s.rate); err != nil { // warm up
-		return err
-	}
-	var cpu, rate, mallocs, reads, writes []float64
-	var last *load.Result
-	for range *runs {
+	for range runs {
 		m0 := l.waypoint.mallocs()
 		c0 := l.waypoint.cpu()
 		r0, w0 := l.waypoint.calls()
 		r, err := sess.Run(ctx, n, s.rate)
 		if err != nil {
-			return err
+			return f, err
 		}
 		r1, w1 := l.waypoint.calls()
 		c1 := l.waypoint.cpu()
 		m1 := l.waypoint.mallocs()
 		if r.Failed > 0 {
-			return fmt.Errorf("%d of %d requests failed: %w", r.Failed, r.Requests, r.FirstError)
+			return f, fmt.Errorf("%d of %d requests failed: %w", r.Failed, r.Requests, r.FirstError)
 		}
-		cpu = append(cpu, float64((c1-c0).Microseconds())/float64(r.Requests))
-		mallocs = append(mallocs, float64(m1-m0)/float64(r.Requests))
-		reads = append(reads, float64(r1-r0)/float64(r.Requests))
-		writes = append(writes, float64(w1-w0)/float64(r.Requests))
-		rate = append(rate, r.PerSecond())
-		last = r
+		each := 1 / float64(r.Requests)
+		f.cpu = append(f.cpu, float64((c1-c0).Microseconds())*each)
+		f.mallocs = append(f.mallocs, float64(m1-m0)*each)
+		f.reads = append(f.reads, float64(r1-r0)*each)
+		f.writes = append(f.writes, float64(w1-w0)*each)
+		f.rate = append(f.rate, r.PerSecond())
+		f.last = r
 	}
-	slices.Sort(cpu)
-	fmt.Printf("%-16s %10.0f %22s %12.3f %12s %9v %9v %8.1f\n", s.name, median(rate),
-		fmt.Sprintf("%.1f (%.1f-%.1f)", median(cpu), cpu[0], cpu[len(cpu)-1]), median(mallocs), fmt.Sprintf("%.2f+%.2f", median(reads), median(writes)),
-		last.Quantile(.5).Round(time.Microsecond), last.Quantile(.99).Round(time.Microsecond), mib(l.waypoint.rss()))
+	f.rss = l.waypoint.rss()
+	return f, nil
+}
+
+func (l *lab) measure(ctx context.Context, s shape) error {
+	n := *requests
+	if s.rate > 0 {
+		n = int(s.rate * 8)
+	}
+	f, err := l.sample(ctx, s, n, *runs)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-16s %10.0f %22s %12.3f %12s %9v %9v %8.1f\n", s.name, median(f.rate),
+		fmt.Sprintf("%.1f (%.1f-%.1f)", median(f.cpu), slices.Min(f.cpu), slices.Max(f.cpu)),
+		median(f.mallocs), fmt.Sprintf("%.2f+%.2f", median(f.reads), median(f.writes)),
+		f.last.Quantile(.5).Round(time.Microsecond), f.last.Quantile(.99).Round(time.Microsecond), mib(f.rss))
 	return nil
 }
 
@@ -177,6 +198,39 @@ func (l *lab) bulk(ctx context.Context) error {
 	}
 	fmt.Printf("\nbulk, one tunnel, %d MiB down: %.2f GB/s, CPU %.2f s/GB, RSS %.1f MiB\n", size>>20, median(gbs), median(cpu), mib(l.waypoint.rss()))
 	return nil
+}
+
+// profile runs the shapes in turn under the profiler.
+func (l *lab) profile(ctx context.Context, file string, span time.Duration) error {
+	got := make(chan error, 1)
+	go func() { got <- l.waypoint.profile(file, span) }()
+	list := slices.DeleteFunc(slices.Clone(shapes), func(s shape) bool { return *only != "" && *only != s.name })
+	if *only == "" || *only == "bulk" {
+		list = append(list, shape{"bulk", 1, 1, 0})
+	}
+	for i := 0; ; i++ {
+		s, path, n := list[i%len(list)], "/1024", 5000
+		if s.rate > 0 {
+			n = 500
+		}
+		if s.name == "bulk" {
+			path, n = "/33554432", 2
+		}
+		sess, err := load.Open(ctx, l.workload(s, path))
+		if err != nil {
+			return err
+		}
+		_, err = sess.Run(ctx, n, s.rate)
+		sess.Close()
+		if err != nil {
+			return err
+		}
+		select {
+		case err := <-got:
+			return err
+		default:
+		}
+	}
 }
 
 func median(v []float64) float64 {

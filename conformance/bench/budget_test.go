@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Budgets of the real binary. They are counts and sizes, which repeat on a busy
+// machine as on an idle one; docs/performance.md has the figures behind them.
+const (
+	budgetRequests = 100_000 // of each shape
+	// maxMallocs a request. What is left of them is the runtime's own, and what
+	// happens by the second and not by the request.
+	maxMallocs = 0.05
+	// maxIdleRSS is of a waypoint that serves and has seen no traffic.
+	maxIdleRSS = 24 << 20
+	// maxBusyRSS is behind the requests of this test.
+	maxBusyRSS = 40 << 20
+	// maxCalls are the read and write system calls a request at 8 x 1. Four reads
+	// (two of which find nothing), two writes: what nothing batches costs six.
+	maxCalls = 6.5
+)
+
+// TestBudget sends requests through a waypoint process and counts.
+func TestBudget(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "waypoint")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/waypoint") // as make build does
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	l, err := start(t.Context(), bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	if rss := l.waypoint.rss(); rss > maxIdleRSS {
+		t.Errorf("idle RSS %.1f MiB, budget %.1f", mib(rss), mib(maxIdleRSS))
+	} else {
+		t.Logf("idle RSS %.1f MiB", mib(rss))
+	}
+	for _, s := range []shape{{"8 x 1", 8, 1, 0}, {"4 x 4", 4, 4, 0}} {
+		f, err := l.sample(t.Context(), s, budgetRequests, 1)
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		t.Logf("%s: %.4f mallocs, %.2f reads and %.2f writes a request, RSS %.1f MiB", s.name, f.mallocs[0], f.reads[0], f.writes[0], mib(f.rss))
+		if f.mallocs[0] > maxMallocs {
+			t.Errorf("%s: %.4f mallocs a request, budget %.2f", s.name, f.mallocs[0], maxMallocs)
+		}
+		if n := f.reads[0] + f.writes[0]; n > maxCalls {
+			t.Errorf("%s: %.2f reads and writes a request, budget %.1f", s.name, n, maxCalls)
+		}
+		if f.rss > maxBusyRSS {
+			t.Errorf("%s: RSS %.1f MiB, budget %.1f", s.name, mib(f.rss), mib(maxBusyRSS))
+		}
+	}
+}
