@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
@@ -41,6 +42,7 @@ type Builder struct {
 	workloads      map[string]*config.Workload
 	policies       map[*Object]*policy // compiled, of objects in use
 	good           map[Key]*policy     // last one that compiled
+	meshSum        string              // trust domain and aliases that policies are compiled for
 	statuses       []RouteStatus
 	policyStatuses []PolicyStatus
 }
@@ -83,7 +85,10 @@ type build struct {
 	meshLocality *LocalityLB                     // of the mesh configuration
 	constraints  map[Key]*resilience.RetryBudget // by target, see retryConstraint
 	attached     map[Key][]*policy               // by target
-	own          map[Key]*WaypointPolicy         // by target, see collectOwn
+	meshRetry    *resilience.Retry               // of the mesh configuration
+	meshObj      *Object                         // the ConfigMap it stands in, nil without one
+	providers    map[string]*ExtensionProvider
+	own          map[Key]*WaypointPolicy // by target, see collectOwn
 	statusOf     map[Key]*PolicyStatus
 	jwt          map[Key][]*Object
 }
@@ -106,8 +111,13 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 	for _, o := range objs.All("", "Node") {
 		r.nodes[o.Name] = o
 	}
+	r.readMesh()
 	r.findGateway()
 	r.model.Mesh = r.mesh
+	if r.meshSum != r.meshScope() {
+		// What principals mean has changed with the mesh: nothing compiled holds.
+		r.meshSum, r.Builder.policies, r.good = r.meshScope(), map[*Object]*policy{}, map[Key]*policy{}
+	}
 	r.collectWorkloads()
 	r.collectServices()
 	r.collectPolicies()
@@ -131,6 +141,11 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 	sortProblems(r.model.Problems)
 	r.model.Problems = slices.CompactFunc(r.model.Problems, func(a, b config.Problem) bool { return a == b })
 	return r.model
+}
+
+// meshScope is what of the mesh compiled policies depend on.
+func (r *build) meshScope() string {
+	return r.mesh.TrustDomain + "," + strings.Join(r.mesh.TrustAliases, ",")
 }
 
 // reuse replaces what equals its former version by that version.

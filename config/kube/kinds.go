@@ -79,7 +79,7 @@ var kinds = map[groupKind]*kindInfo{
 	{"extensions.istio.io", "WasmPlugin"}:                {versions: []string{"v1alpha1"}, note: notYet},
 	{"extensions.istio.io", "TrafficExtension"}:          {versions: []string{"v1alpha1"}, note: notYet},
 	{groupOwn, "WaypointPolicy"}:                         {versions: []string{"v1alpha1"}, decode: strictly[WaypointPolicy]},
-	{"", "ConfigMap"}:                                    {versions: []string{"v1"}, note: byOthers},
+	{"", "ConfigMap"}:                                    {versions: []string{"v1"}, decode: decodeConfigMap, note: byOthers},
 	{"", "Secret"}:                                       {versions: []string{"v1"}, note: byOthers},
 	{"apps", "Deployment"}:                               {versions: []string{"v1"}, note: byOthers},
 	{"apps", "StatefulSet"}:                              {versions: []string{"v1"}, note: byOthers},

@@ -145,7 +145,7 @@ func (s *Objects) Problems() []config.Problem {
 		case info == nil:
 			p.Severity, p.Reason = config.Warning, "UnknownKind"
 			p.Message = fmt.Sprintf("kind %s of group %q is not known; ignored", o.Kind, o.Group)
-		case info.note != "":
+		case info.note != "" && o.Body == nil:
 			p.Severity, p.Reason, p.Message = config.Info, "NotApplied", o.Kind+" "+info.note
 			if strings.HasPrefix(info.note, notYet) {
 				p.Severity = config.Warning

@@ -117,9 +117,10 @@ func (r *build) ownHTTP(d *config.Destination, target Key, ref func(string) int)
 	if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
 		return // nothing below means anything there
 	}
-	if len(d.Routes) == 0 && d.Backend != "" && (w.Retry != nil || w.Timeouts != nil) {
+	if len(d.Routes) == 0 && d.Backend != "" && (w.Retry != nil || w.Timeouts != nil || r.meshRetry != nil) {
 		rule := routing.Rule{Retry: -1, Fault: -1, Session: -1, Hash: -1, Backends: []routing.Backend{{Ref: ref(d.Backend), Weight: 1}}}
 		w.defaults(d, &rule)
+		r.meshDefault(d, &rule)
 		d.Routes, d.Implicit = []routing.Rule{rule}, true
 	}
 	if limit.Default != nil || len(limit.Descriptors) > 0 {
@@ -143,6 +144,7 @@ func (r *build) ownRules(d *config.Destination, rules []routing.Rule, limit *res
 		if rule.Broken == "" && rule.Redirect == nil {
 			had := rule.Timeout
 			r.ownOf(k, Key{"", "Service", d.Service.Namespace, d.Service.Name}).defaults(d, rule)
+			r.meshDefault(d, rule)
 			if r.saysTimeout(k, rule.Index) {
 				rule.Timeout = had
 			}
@@ -189,6 +191,18 @@ func (w *WaypointPolicy) defaults(d *config.Destination, rule *routing.Rule) {
 	}
 	rule.Retry = len(d.Retries)
 	d.Retries = append(d.Retries, &p)
+}
+
+// meshDefault is the retry policy of the mesh, below every other.
+func (r *build) meshDefault(d *config.Destination, rule *routing.Rule) {
+	if r.meshRetry == nil || rule.Retry >= 0 {
+		return
+	}
+	if rule.TryTimeout == 0 {
+		rule.TryTimeout = r.meshRetry.TryTimeout
+	}
+	rule.Retry = len(d.Retries)
+	d.Retries = append(d.Retries, r.meshRetry)
 }
 
 func cutSlash(s string) (before, after string, ok bool) {

@@ -2,19 +2,13 @@ package kube
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/authz/extauthz"
 	"waypoint.dev/waypoint/config"
 )
-
-// CustomSpec is the Spec of a config.StageCustom: the external authorizers that its
-// policies name, of the mesh's extension providers.
-type CustomSpec struct{ Providers []string }
-
-// JWTSpec is the Spec of a config.StageJWT: the rules of all RequestAuthentications
-// of a destination.
-type JWTSpec struct{ Rules []JWTRule }
 
 // collectPolicies compiles the security policies and files them by target.
 func (r *build) collectPolicies() {
@@ -122,7 +116,7 @@ func (r *build) exists(k Key) bool {
 func (r *build) compilePolicy(o *Object) *policy {
 	p := r.Builder.policies[o]
 	if p == nil {
-		p = r.newPolicy(o)
+		p = r.newPolicy(o, nil)
 		r.Builder.policies[o] = p
 	}
 	p.used = true
@@ -147,7 +141,7 @@ func (r *build) compilePolicy(o *Object) *policy {
 
 var actions = map[string]authz.Action{"ALLOW": authz.Allow, "DENY": authz.Deny, "AUDIT": authz.Audit, "CUSTOM": authz.Custom}
 
-func (r *build) newPolicy(o *Object) *policy {
+func (r *build) newPolicy(o *Object, claims []string) *policy {
 	spec := o.Body.(*AuthorizationPolicy)
 	p := &policy{obj: o, Policy: authz.Policy{
 		Namespace: o.Namespace, Name: o.Name, Action: actions[spec.Action],
@@ -156,7 +150,7 @@ func (r *build) newPolicy(o *Object) *policy {
 	if spec.Provider != nil {
 		p.Provider = spec.Provider.Name
 	}
-	scope := authz.Scope{Namespace: o.Namespace, TrustDomain: r.mesh.TrustDomain, TrustAliases: r.mesh.TrustAliases}
+	scope := authz.Scope{Namespace: o.Namespace, TrustDomain: r.mesh.TrustDomain, TrustAliases: r.mesh.TrustAliases, SpaceDelimited: claims}
 	for i := range spec.Rules {
 		rs := p.ruleSpec(&spec.Rules[i], at("spec.rules", i))
 		rule, err := authz.NewRule(o.Namespace, o.Name, i, p.Action, rs, scope)
@@ -255,15 +249,27 @@ func (r *build) policiesOf(svc *Object, ns string) (ps []*policy, jwts []*Object
 func (r *build) guard(d *config.Destination, svc *Object, ns string) {
 	ps, jwts := r.policiesOf(svc, ns)
 	var custom, audit, deny, allow []authz.Policy
-	var spec CustomSpec
+	var providers []*extauthz.Config
+	claims := spaceClaims(jwts)
 	for _, p := range ps {
+		if _, ok := p.obj.Body.(*AuthorizationPolicy); ok && len(claims) > 0 && p.Invalid == "" {
+			p = r.newPolicy(p.obj, claims) // what a claim means depends on the destination's tokens
+		}
 		switch {
 		case p.Invalid != "":
 			deny = append(deny, p.Policy)
 		case p.Action == authz.Custom:
+			c, err := r.provider(p.Provider)
+			if err != nil {
+				r.problem(config.Error, p.obj, "spec.provider.name", "ProviderNotFound", "%v; the requests it matches are denied", err)
+				x := p.Policy
+				x.Action, x.Provider = authz.Deny, ""
+				deny = append(deny, x)
+				break
+			}
 			custom = append(custom, p.Policy)
-			if !contains(spec.Providers, p.Provider) {
-				spec.Providers = append(spec.Providers, p.Provider)
+			if !slices.ContainsFunc(providers, func(x *extauthz.Config) bool { return x.Name == c.Name }) {
+				providers = append(providers, c)
 			}
 		case p.Action == authz.Audit:
 			audit = append(audit, p.Policy)
@@ -278,18 +284,9 @@ func (r *build) guard(d *config.Destination, svc *Object, ns string) {
 	}
 	rest := append(append(audit, deny...), allow...)
 	if len(custom) > 0 {
-		d.Stages = append(d.Stages, config.Stage{Kind: config.StageCustom, Policies: custom, Spec: &spec})
+		d.Stages = append(d.Stages, config.Stage{Kind: config.StageCustom, Policies: custom, Spec: providers})
 	}
-	if len(jwts) > 0 {
-		j := &JWTSpec{}
-		for _, o := range jwts {
-			j.Rules = append(j.Rules, o.Body.(*RequestAuthentication).JWTRules...)
-		}
-		if len(j.Rules) > 0 {
-			d.Stages = append(d.Stages, config.Stage{Kind: config.StageJWT, Spec: j})
-			d.HTTPOnly = true
-		}
-	}
+	addTokens(d, jwts)
 	if len(rest) > 0 {
 		d.Stages = append(d.Stages, config.Stage{Kind: config.StageAuthz, Policies: rest})
 	}

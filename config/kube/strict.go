@@ -291,3 +291,14 @@ func fieldByTag(v reflect.Value, name string) reflect.Value {
 
 // Duration is a duration written as Gateway API and Istio write it.
 type Duration time.Duration
+
+// UnmarshalJSON reads it where decoding is lenient.
+func (d *Duration) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	v, err := time.ParseDuration(s)
+	*d = Duration(v)
+	return err
+}

@@ -87,7 +87,7 @@ type AuthzOperation struct {
 }
 
 // RequestAuthentication is security.istio.io RequestAuthentication. It is carried
-// as config.StageJWT, whose Spec is a []JWTRule.
+// as config.StageJWT.
 type RequestAuthentication struct {
 	Attachment
 	JWTRules []JWTRule `json:"jwtRules"`
