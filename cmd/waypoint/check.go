@@ -13,8 +13,8 @@ import (
 
 func checkCommand() *cobra.Command {
 	var (
-		mesh  meshFlags
-		quiet bool
+		mesh          meshFlags
+		quiet, status bool
 	)
 	cmd := &cobra.Command{
 		Use:   "check DIR",
@@ -32,7 +32,8 @@ seems to. It exits 1 if there is an error among them.`,
 				return err
 			}
 			objs, err := kube.LoadDir(args[0])
-			m := kube.NewBuilder(o).Build(objs)
+			b := kube.NewBuilder(o)
+			m := b.Build(objs)
 			_, compiled := config.Compile(m, nil, config.Env{})
 			m.Problems = append(m.Problems, compiled...)
 			out := cmd.OutOrStdout()
@@ -49,6 +50,9 @@ seems to. It exits 1 if there is an error among them.`,
 			} else {
 				kube.Print(out, m)
 			}
+			if status {
+				kube.PrintStatuses(out, b)
+			}
 			if err != nil && refused == 0 {
 				return err
 			}
@@ -62,6 +66,7 @@ seems to. It exits 1 if there is an error among them.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
+	cmd.Flags().BoolVar(&status, "status", false, "print the status conditions of routes and policies too")
 	mesh.register(cmd.Flags())
 	return cmd
 }

@@ -132,6 +132,7 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 		}
 		r.serveWorkloads()
 	}
+	r.collectReadiness()
 	for _, w := range r.list {
 		r.model.Workloads = append(r.model.Workloads, w.Workload)
 	}

@@ -3,7 +3,6 @@ package kube
 import (
 	"bytes"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,18 +76,7 @@ func TestGolden(t *testing.T) {
 			m := b.Build(s)
 			var out bytes.Buffer
 			Print(&out, m)
-			for _, st := range b.RouteStatuses() {
-				for _, p := range st.Parents {
-					for _, c := range p.Conditions {
-						out.WriteString("status " + st.Kind + " " + st.Namespace + "/" + st.Name + " " + p.Ref.Name + ": " + c.Type + " " + map[bool]string{true: "True", false: "False"}[c.Status] + " " + c.Reason + ": " + c.Message + "\n")
-					}
-				}
-			}
-			for _, st := range b.PolicyStatuses() {
-				for _, x := range st.Targets {
-					fmt.Fprintf(&out, "status %s %s/%s %s %s: %s %v %s: %s\n", st.Kind, st.Namespace, st.Name, x.Ref.Kind, x.Ref.Name, x.Condition.Type, x.Condition.Status, x.Condition.Reason, x.Condition.Message)
-				}
-			}
+			PrintStatuses(&out, b)
 			golden := in[:len(in)-len(".in.yaml")] + ".golden"
 			if *update {
 				if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {

@@ -147,7 +147,7 @@ func (s *Objects) Problems() []config.Problem {
 			p.Message = fmt.Sprintf("kind %s of group %q is not known; ignored", o.Kind, o.Group)
 		case info.note != "" && o.Body == nil:
 			p.Severity, p.Reason, p.Message = config.Info, "NotApplied", o.Kind+" "+info.note
-			if strings.HasPrefix(info.note, notYet) {
+			if strings.HasPrefix(info.note, notYet) || strings.HasPrefix(info.note, "is ignored") {
 				p.Severity = config.Warning
 			}
 		default:

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"cmp"
+	"fmt"
+	"io"
 	"slices"
 
 	"waypoint.dev/waypoint/config"
@@ -24,6 +26,39 @@ type TargetStatus struct {
 // PolicyStatuses returns the status of every policy with targets of the last Build:
 // AuthorizationPolicy, RequestAuthentication, WaypointPolicy, XBackendTrafficPolicy.
 func (b *Builder) PolicyStatuses() []PolicyStatus { return b.policyStatuses }
+
+// PrintStatuses writes the status conditions of all routes and policies of the last
+// Build, one in a line.
+func PrintStatuses(w io.Writer, b *Builder) {
+	line := func(kind, ns, name, target string, c *Condition) {
+		is := "False"
+		if c.Status {
+			is = "True"
+		}
+		fmt.Fprintf(w, "status %s %s/%s", kind, ns, name)
+		if target != "" {
+			fmt.Fprintf(w, " %s", target)
+		}
+		fmt.Fprintf(w, ": %s %s %s: %s\n", c.Type, is, c.Reason, c.Message)
+	}
+	for _, st := range b.statuses {
+		for i := range st.Parents {
+			for j := range st.Parents[i].Conditions {
+				line(st.Kind, st.Namespace, st.Name, st.Parents[i].Ref.Name, &st.Parents[i].Conditions[j])
+			}
+		}
+	}
+	for _, st := range b.policyStatuses {
+		for i := range st.Targets {
+			t := &st.Targets[i]
+			target := t.Ref.Kind
+			if t.Ref.Name != "" {
+				target += " " + t.Ref.Name
+			}
+			line(st.Kind, st.Namespace, st.Name, target, &t.Condition)
+		}
+	}
+}
 
 // policyTarget records what became of one target.
 func (r *build) policyTarget(o *Object, t TargetRef, reason, msg string, ok bool) {

@@ -52,7 +52,11 @@ func ProblemLine(p config.Problem) string {
 	if p.Field != "" {
 		fmt.Fprintf(&b, "%s: ", p.Field)
 	}
-	fmt.Fprintf(&b, "%s [%s]", p.Message, p.Reason)
+	first, more, lines := strings.Cut(p.Message, "\n")
+	fmt.Fprintf(&b, "%s [%s]", first, p.Reason)
+	if lines {
+		b.WriteString("\n" + more)
+	}
 	return b.String()
 }
 
