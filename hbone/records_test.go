@@ -215,7 +215,11 @@ func TestRecordsAsTLS(t *testing.T) {
 		"not TLS":        func(s *sealer) { fill(s, 2, 10); s.out = append(s.out, "GET / HTTP/1.1\r\n\r\n"...) },
 	}
 	for name, script := range cases {
-		for _, sizes := range [][2]int{{1, 2048}, {6, 64 << 10}, {1500, 1}, {1500, 64 << 10}, {1 << 20, 2048}} {
+		pairs := [][2]int{{1, 2048}, {1500, 1}, {1 << 20, 2048}, {6, 64 << 10}, {1500, 64 << 10}}
+		if raceEnabled {
+			pairs = pairs[:3] // it makes handshakes dear and finds nothing new in the others
+		}
+		for _, sizes := range pairs {
 			piece, size := sizes[0], sizes[1]
 			var got [2]outcome
 			for i := range got {
