@@ -34,16 +34,25 @@ func (w *World) unuse(a *assignment) {
 }
 
 // setWorkload takes a new or changed workload.
-func (w *World) setWorkload(resource string, n *workload) {
+func (w *World) setWorkload(r *Resource, decode func([]byte) (*workload, error)) error {
+	d := digestOf(r.Body)
+	if old := w.workloads[w.names[r.Name]]; old != nil && old.digest == d {
+		return nil
+	}
+	n, err := decode(r.Body)
+	if err != nil || n == nil {
+		return err
+	}
+	n.digest = d
 	if old := w.workloads[n.UID]; old != nil {
 		w.dropWorkload(old)
 	}
-	if uid, ok := w.names[resource]; ok && uid != n.UID {
+	if uid, ok := w.names[r.Name]; ok && uid != n.UID {
 		if old := w.workloads[uid]; old != nil {
 			w.dropWorkload(old)
 		}
 	}
-	w.names[resource] = n.UID
+	w.names[r.Name] = n.UID
 	w.workloads[n.UID] = n
 	// Addresses of another network may be in use here for something else.
 	if n.Network == "" || w.opts.Network == "" || n.Network == w.opts.Network {
@@ -54,6 +63,7 @@ func (w *World) setWorkload(resource string, n *workload) {
 		w.touch(a)
 	}
 	w.stale.workloads = true
+	return nil
 }
 
 func (w *World) removeWorkload(resource string) {

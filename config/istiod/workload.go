@@ -45,8 +45,9 @@ var workloadTypes = [...]string{"deployment", "cronjob", "pod", "job"}
 // workload is a decoded istio.workload.Workload.
 type workload struct {
 	config.Workload
-	host bool         // shares the address of its node
-	all  []netip.Addr // of any network
+	host   bool         // shares the address of its node
+	all    []netip.Addr // of any network
+	digest digest
 }
 
 // decodeWorkload reads a Workload. The message has no generated code here: few of

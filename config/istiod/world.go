@@ -107,19 +107,9 @@ func (w *World) upsert(typeURL string, r *Resource) error {
 	case ListenerType:
 		return w.setListener(r)
 	case WorkloadType:
-		wl, err := decodeWorkload(r.Body)
-		if err != nil {
-			return err
-		}
-		w.setWorkload(r.Name, wl)
-		return nil
+		return w.setWorkload(r, decodeWorkload)
 	case AddressType:
-		wl, err := decodeAddress(r.Body)
-		if err != nil || wl == nil {
-			return err
-		}
-		w.setWorkload(r.Name, wl)
-		return nil
+		return w.setWorkload(r, decodeAddress)
 	case ExtensionType:
 		return w.setExtension(r)
 	case SecretType:
