@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,12 +25,14 @@ type fileSource struct {
 
 	// Fixed after FromFiles.
 	cert, key, roots string
-	trustDomains     []string
 	log              *slog.Logger
 
-	// Owned by the polling goroutine.
-	seen [sha256.Size]byte // of the content looked at last, good or not
-	bad  string            // the error logged last, empty when all is well
+	mu           sync.Mutex // serializes load
+	trustDomains []string   // guarded by mu
+
+	seen [sha256.Size]byte // guarded by mu: of the good content looked at last
+
+	bad string // owned by the polling goroutine: the error logged last, empty when all is well
 
 	stopOnce sync.Once
 	stop     chan struct{}
@@ -86,8 +89,27 @@ func (s *fileSource) poll() {
 	}
 }
 
+// SetTrustDomains replaces the trust domains, the mesh's own first, as the
+// control plane tells of aliases.
+func (s *fileSource) SetTrustDomains(domains []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(s.trustDomains, domains) {
+		return nil
+	}
+	b, err := NewBundle(s.Bundle().PEM, domains)
+	if err != nil {
+		return err
+	}
+	s.trustDomains = slices.Clone(domains)
+	s.Set(nil, b)
+	return nil
+}
+
 // load reads the files and publishes them if they changed.
 func (s *fileSource) load() (changed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var data [3][]byte
 	h := sha256.New()
 	for i, name := range []string{s.cert, s.key, s.roots} {

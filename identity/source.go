@@ -89,12 +89,18 @@ func (s *SVID) Chain() []*x509.Certificate {
 	return chain
 }
 
-// PEM encodes s as certificate chain and PKCS #8 key, for files that
-// [FromFiles] reads back.
-func (s *SVID) PEM() (chain, key []byte, err error) {
+// ChainPEM encodes the certificates of s, leaf first. It holds nothing secret.
+func (s *SVID) ChainPEM() (chain []byte) {
 	for _, der := range s.Certificate.Certificate {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
+	return chain
+}
+
+// PEM encodes s as certificate chain and PKCS #8 key, for files that
+// [FromFiles] reads back.
+func (s *SVID) PEM() (chain, key []byte, err error) {
+	chain = s.ChainPEM()
 	der, err := x509.MarshalPKCS8PrivateKey(s.Certificate.PrivateKey)
 	if err != nil {
 		return nil, nil, err

@@ -64,9 +64,10 @@ func newVerifier(src Source, usage x509.ExtKeyUsage, want []string, opts []Optio
 
 func baseTLS(v *Verifier) *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		MaxVersion: tls.VersionTLS13,
-		NextProtos: []string{ALPN},
+		MinVersion:       tls.VersionTLS13,
+		MaxVersion:       tls.VersionTLS13,
+		CurvePreferences: curves(v.Source),
+		NextProtos:       []string{ALPN},
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			if cs.NegotiatedProtocol != ALPN {
 				return errALPN

@@ -29,6 +29,7 @@ type Type struct {
 type Response struct {
 	Type    string
 	Version string // of the whole system, for display
+	Server  string // the server's own identifier; istiod's is JSON with its version
 	Full    bool   // the resources are all there are; forget others
 	Upserts []*discovery.Resource
 	Removed []string
@@ -149,7 +150,7 @@ func (c *Client) serve(ctx context.Context) (got bool, err error) {
 		}
 		got = true
 		c.connected.Store(true)
-		r := &Response{Type: m.TypeUrl, Version: m.SystemVersionInfo, Upserts: m.Resources, Removed: m.RemovedResources}
+		r := &Response{Type: m.TypeUrl, Version: m.SystemVersionInfo, Server: m.GetControlPlane().GetIdentifier(), Upserts: m.Resources, Removed: m.RemovedResources}
 		r.Full = !seen[m.TypeUrl] && c.wildcard(m.TypeUrl)
 		seen[m.TypeUrl] = true
 		if err := c.answer(m, c.cfg.Handler.Apply(r)); err != nil {

@@ -25,6 +25,7 @@ type Transport struct {
 	Plaintext  bool   // no TLS and so no token: istiod's 15010 on a trusted network
 	TokenFile  string // bearer token, read again for every call; empty: none
 	Metadata   map[string]string
+	Curves     []tls.CurveID // key exchanges to offer; nil: Go's choice
 }
 
 // istio-agent's settings (pkg/istio-agent: xds proxy): keepalive every 30 s,
@@ -61,8 +62,9 @@ func Dial(t Transport) (*grpc.ClientConn, error) {
 // file changes when the mesh's root is rotated.
 func (t Transport) tls() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		ServerName: t.ServerName,
+		MinVersion:       tls.VersionTLS12,
+		ServerName:       t.ServerName,
+		CurvePreferences: t.Curves,
 		// VerifyConnection below does what this turns off, with fresh roots.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {

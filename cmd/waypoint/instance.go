@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,13 @@ type settings struct {
 	maxAge          time.Duration
 	collector       string // OTLP/gRPC host:port, empty: no traces
 	sampling        float64
+	sessionKeys     string // file of the secrets of session tokens; empty: one of this process
+
+	// What one way of starting adds; nil: nothing.
+	revoked func(*x509.Certificate) bool
+	applied func() error                    // whether the source has said enough to be ready
+	admin   func(*instance, *admin.Options) // changes what the administration ports show
+	collect []prometheus.Collector
 }
 
 // instance is one running waypoint.
@@ -110,8 +118,12 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		o.Tracer = in.tracer
 	}
 	in.reporter = telemetry.New(o)
-	in.pool = hbone.NewPool(hbone.PoolConfig{TLS: ids, Log: log})
+	in.pool = hbone.NewPool(hbone.PoolConfig{TLS: ids, Revoked: s.revoked, Log: log})
 
+	keeper, err := sessionKeeper(s.sessionKeys)
+	if err != nil {
+		return nil, err
+	}
 	ln, err := net.Listen("tcp", s.hbone)
 	if err != nil {
 		return nil, fmt.Errorf("HBONE port: %w (change it with --hbone-addr)", err)
@@ -120,13 +132,14 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 	in.proxy = proxy.New(proxy.Options{
 		Store: &in.store, Dialer: in.pool, Telemetry: in.reporter, Log: log,
 		Local: func() attrs.Principal { return ids.SVID().Principal },
-		Guard: hbone.Guard{Self: ownAddrs()},
+		Guard: hbone.Guard{Self: ownAddrs()}, Sessions: keeper,
 	})
-	in.server = hbone.NewServer(hbone.ServerConfig{TLS: ids, MaxAge: s.maxAge, DrainDelay: delay(s.drainDelay), Log: log}, in.proxy)
+	in.server = hbone.NewServer(hbone.ServerConfig{TLS: ids, Revoked: s.revoked, MaxAge: s.maxAge, DrainDelay: delay(s.drainDelay), Log: log}, in.proxy)
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(in.reporter, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), in)
-	in.admin, err = admin.Start(s.ports, admin.Options{
+	reg.MustRegister(s.collect...)
+	opts := admin.Options{
 		Metrics: reg, Level: level, Log: log,
 		Ready: in.ready, Drain: in.drainOnly, Quit: func() { in.stop <- syscall.SIGTERM },
 		Dump:      func(map[string]string) any { return view.Config(in.store.Load(), in.compile.list()) },
@@ -135,7 +148,11 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		Certs:     func(bool) any { return view.Certs(in.ids) },
 		Info:      in.info,
 		Explain:   explainHandler(&in.store),
-	})
+	}
+	if s.admin != nil {
+		s.admin(in, &opts)
+	}
+	in.admin, err = admin.Start(s.ports, opts)
 	if err != nil {
 		ln.Close()
 		return nil, err
@@ -265,6 +282,9 @@ func (in *instance) ready() error {
 		return errors.New("no configuration yet")
 	case in.ids.SVID() == nil:
 		return errors.New("no certificate yet")
+	}
+	if in.set.applied != nil {
+		return in.set.applied()
 	}
 	return nil
 }

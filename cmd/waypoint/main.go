@@ -36,7 +36,7 @@ Start here:
 		SilenceErrors: true,
 		Version:       version.String(),
 	}
-	root.AddCommand(runCommand(), demoCommand(), checkCommand(), explainCommand(), versionCommand())
+	root.AddCommand(proxyCommand(), runCommand(), demoCommand(), checkCommand(), explainCommand(), versionCommand())
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		var code exit
 		if errors.As(err, &code) {

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"waypoint.dev/waypoint/xds"
+)
 
 func gauge(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
@@ -31,4 +35,33 @@ func (in *instance) Collect(ch chan<- prometheus.Metric) {
 	if s := in.ids.SVID(); s != nil {
 		send(descCertEnds, prometheus.GaugeValue, float64(s.NotAfter.Unix()))
 	}
+}
+
+var (
+	descConnected = gauge("waypoint_xds_connected", "1 while a stream to the control plane is open and has answered.")
+	descStreams   = gauge("waypoint_xds_streams_total", "Streams opened to the control plane.")
+	descAcks      = gauge("waypoint_xds_acks_total", "Responses taken.")
+	descNacks     = gauge("waypoint_xds_nacks_total", "Responses refused, in part or whole; the last good version of what they name serves.")
+)
+
+// streamMetrics shows the counters of the ADS client.
+type streamMetrics struct{ client *xds.Client }
+
+// Describe implements prometheus.Collector.
+func (m streamMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descConnected, descStreams, descAcks, descNacks} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m streamMetrics) Collect(ch chan<- prometheus.Metric) {
+	s, up := m.client.Stats(), 0.0
+	if s.Connected {
+		up = 1
+	}
+	ch <- prometheus.MustNewConstMetric(descConnected, prometheus.GaugeValue, up)
+	ch <- prometheus.MustNewConstMetric(descStreams, prometheus.CounterValue, float64(s.Streams))
+	ch <- prometheus.MustNewConstMetric(descAcks, prometheus.CounterValue, float64(s.Acks))
+	ch <- prometheus.MustNewConstMetric(descNacks, prometheus.CounterValue, float64(s.Nacks))
 }

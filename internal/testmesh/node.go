@@ -39,11 +39,20 @@ func NewNode(pod netip.Addr, src identity.Source, admit func(attrs.Principal) bo
 	if err != nil {
 		return nil, fmt.Errorf("testmesh: node of %v: %w", pod, err)
 	}
-	n := &Node{pod: pod, admit: admit, ln: ln, peers: map[string]int{}}
-	n.srv = hbone.NewServer(hbone.ServerConfig{TLS: src, Log: log}, n)
-	n.wg.Go(func() { n.srv.Serve(ln) })
-	return n, nil
+	return ServeNode(ln, pod, hbone.ServerConfig{TLS: src, Log: log}, admit), nil
 }
+
+// ServeNode is NewNode on a listener and with a server configuration of the
+// caller's. It owns ln.
+func ServeNode(ln net.Listener, pod netip.Addr, cfg hbone.ServerConfig, admit func(attrs.Principal) bool) *Node {
+	n := &Node{pod: pod, admit: admit, ln: ln, peers: map[string]int{}}
+	n.srv = hbone.NewServer(cfg, n)
+	n.wg.Go(func() { n.srv.Serve(ln) })
+	return n
+}
+
+// Drain sends peers away and waits until the last tunnel has ended.
+func (n *Node) Drain(ctx context.Context) error { return n.srv.Shutdown(ctx) }
 
 // ServeTunnel implements hbone.Handler.
 func (n *Node) ServeTunnel(t *hbone.Tunnel) {
