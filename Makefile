@@ -30,7 +30,7 @@ lint: ## golangci-lint, if installed
 	golangci-lint run ./...
 
 vuln: ## known vulnerabilities in what we link
-	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
@@ -47,6 +47,9 @@ bench-budget: ## the budgets of mallocs, system calls and memory, counted on the
 soak: ## 15,000 tunnels over 300 connections, each within 8 KiB; 1 GiB each way to net/http's HTTP/2
 	$(GO) test ./hbone -run '^$$' -bench IdleTunnels -benchtime 1x
 	$(GO) test -tags soak ./hbone/h2 -run Interop -count=1 -timeout 9m
+
+churn: ## a minute of load while pods, tunnels, certificates and configuration change
+	$(GO) test -race ./internal/churn -count 1 -v -churn.duration 60s
 
 h2spec: ## the HTTP/2 conformance suite against both engines
 	cd conformance/h2spec && $(GO) test ./...
