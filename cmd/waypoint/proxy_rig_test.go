@@ -2,17 +2,14 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -215,5 +212,3 @@ func (r *meshRig) traffic() (stop func() error) {
 }
 
 func (r *meshRig) requests() int { return r.app.Count() + r.pod.Count() }
-
-var _ = []any{bytes.NewReader, net.Dial, strings.Cut}
