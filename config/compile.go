@@ -40,23 +40,16 @@ func Compile(m *Model, prev *Snapshot, env Env) (*Snapshot, []Problem) {
 		c.prev = &Snapshot{}
 	}
 	c.next = &Snapshot{
-		Version:   c.prev.Version + 1,
-		Mesh:      m.Mesh,
-		chains:    make([]*Chain, 0, len(m.Destinations)),
-		byKey:     make(map[string]*Chain, len(m.Destinations)),
-		byAddr:    make(map[netip.AddrPort]*Chain, len(m.Destinations)),
-		byHost:    make(map[hostPort]*Chain, len(m.Destinations)),
-		bySuffix:  make(map[hostPort]*Chain),
-		workloads: make(map[netip.Addr]*Workload, len(m.Workloads)),
-		targets:   make(map[string]*Target, len(m.Backends)),
+		Version:  c.prev.Version + 1,
+		Mesh:     m.Mesh,
+		chains:   make([]*Chain, 0, len(m.Destinations)),
+		byKey:    make(map[string]*Chain, len(m.Destinations)),
+		byAddr:   make(map[netip.AddrPort]*Chain, len(m.Destinations)),
+		byHost:   make(map[hostPort]*Chain, len(m.Destinations)),
+		bySuffix: make(map[hostPort]*Chain),
+		targets:  make(map[string]*Target, len(m.Backends)),
 	}
-	c.uids = make(map[string]*Workload, len(m.Workloads))
-	for _, w := range m.Workloads {
-		c.uids[w.UID] = w
-		for _, a := range w.Addrs {
-			c.next.workloads[a.Unmap().WithZone("")] = w
-		}
-	}
+	c.workloads(m.Workloads)
 	for key, b := range m.Backends {
 		c.target(key, b)
 	}
@@ -71,8 +64,26 @@ func Compile(m *Model, prev *Snapshot, env Env) (*Snapshot, []Problem) {
 type compiler struct {
 	env        Env
 	prev, next *Snapshot
-	uids       map[string]*Workload
 	problems   []Problem
+}
+
+// workloads indexes the workloads, or takes over the index of the very same list:
+// a source that gives it again has not changed it.
+func (c *compiler) workloads(list []*Workload) {
+	s, p := c.next, c.prev
+	s.source = list
+	if len(list) > 0 && len(list) == len(p.source) && &list[0] == &p.source[0] {
+		s.byUID, s.workloads = p.byUID, p.workloads
+		return
+	}
+	s.byUID = make(map[string]*Workload, len(list))
+	s.workloads = make(map[netip.Addr]*Workload, len(list))
+	for _, w := range list {
+		s.byUID[w.UID] = w
+		for _, a := range w.Addrs {
+			s.workloads[a.Unmap().WithZone("")] = w
+		}
+	}
 }
 
 // target takes over or makes the target of a backend.
@@ -228,7 +239,7 @@ func (c *compiler) workload(d *Destination) *Workload {
 	if !d.Workload {
 		return nil
 	}
-	if w := c.uids[strings.TrimPrefix(d.Key, "workload/")]; w != nil {
+	if w := c.next.byUID[strings.TrimPrefix(d.Key, "workload/")]; w != nil {
 		return w
 	}
 	for _, p := range d.Addrs {

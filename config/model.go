@@ -16,8 +16,8 @@ type Model struct {
 	Mesh         Mesh
 	Destinations []*Destination
 	Backends     map[string]*Backend // by Backend.Key
-	Workloads    []*Workload
-	Problems     []Problem // what was refused, ignored or not applied, for log, metric, check and admin
+	Workloads    []*Workload         // not changed once given: the same slice again stands for the same workloads
+	Problems     []Problem           // what was refused, ignored or not applied, for log, metric, check and admin
 }
 
 // Mesh is what holds for all destinations.

@@ -20,6 +20,8 @@ type Snapshot struct {
 	byHost    map[hostPort]*Chain
 	bySuffix  map[hostPort]*Chain // ".example.com" for "*.example.com"
 	workloads map[netip.Addr]*Workload
+	byUID     map[string]*Workload
+	source    []*Workload // what the two were made of
 	targets   map[string]*Target
 
 	// What Store.Swap makes visible; owned by the goroutine that compiles.

@@ -13,7 +13,8 @@ func FuzzApply(f *testing.F) {
 		0: httpFilter("f", "rbac.v3.RBAC", `"rules":{"policies":{"ns[a]-policy[b]-rule[0]":{"permissions":[{"url_path":{"path":{"prefix":"/x"}}}],"principals":[{"any":true}]}}}`),
 	}}
 	types := []string{ClusterType, EndpointsType, ListenerType, WorkloadType, AddressType, ExtensionType, SecretType}
-	for typ, rs := range m.resources(f) {
+	res := m.resources(f)
+	for typ, rs := range res {
 		for i, known := range types {
 			if known == typ {
 				f.Add(byte(i), rs[0].Body)
@@ -24,7 +25,7 @@ func FuzzApply(f *testing.F) {
 	f.Add(byte(6), []byte("\n\x01x"))
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		w := NewWorld(testOptions())
-		apply(t, w, m.resources(t))
+		apply(t, w, res)
 		typ := types[int(kind)%len(types)]
 		name := map[string]string{ListenerType: mainInternal, WorkloadType: "w"}[typ]
 		if name == "" {
