@@ -170,21 +170,24 @@ func (x *exchange) backoff(n int) failure {
 
 // pick chooses the endpoint of the next attempt.
 func (x *exchange) pick(retries int) *balance.Endpoint {
+	if ep := x.pinned(); ep != nil {
+		return ep
+	}
 	set := x.target.Set.Load()
 	if set.Policy().Kind == balance.Passthrough {
 		return x.passthrough(set)
 	}
-	tried := x.tried
+	skip, far := x.tried, x.tried[:x.retry.Shift(len(x.tried))]
 	if x.retry != nil && !x.retry.AvoidPrevious {
-		tried = nil
+		skip = nil
 	}
-	return set.Pick(x.hash, tried, x.retry.Shift(len(tried)))
+	return set.PickBeyond(x.hash, skip, far)
 }
 
 // passthrough is the address that the client asked for: an endpoint if it is
 // one, else that address itself, unless it must not be reached through here.
 func (x *exchange) passthrough(set *balance.Set) *balance.Endpoint {
-	to := x.t.conn.Dest
+	to := withPort(x.t.conn.Dest, set.Policy().Port)
 	if ep := set.ByAddr(to); ep != nil {
 		return ep
 	}
@@ -231,6 +234,10 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 	if err != nil {
 		out.untouched = true
 		out.failure = connectFailure(err)
+		x.shed = nil
+		if out.failure == failOverflow {
+			errors.As(err, &x.shed)
+		}
 		if x.expired() {
 			out.failure = failTimeout
 		}

@@ -25,6 +25,10 @@ func (x *exchange) body() {
 		return
 	}
 	keep := x.retry == nil || x.retry.Attempts > 0
+	if x.gathered.on {
+		x.src.resume(x.mirrors, keep)
+		return
+	}
 	x.src.reset(x.srv, x.p.replay, keep)
 	x.src.mirrors = x.mirrors
 	if x.grpc {

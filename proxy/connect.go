@@ -30,52 +30,6 @@ func (p *Proxy) connect(ep *balance.Endpoint, set *resilience.Settings, deadline
 	return p.dial(ctx, ep)
 }
 
-// dialEndpoint is what connect does in production.
-func (p *Proxy) dialEndpoint(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
-	if ep.Tunnel.IsValid() {
-		t := hbone.Target{Addr: ep.Tunnel, Authority: ep.Authority, Identity: ep.Identity}
-		if t.Authority == "" {
-			t.Authority = ep.Addr.String()
-		}
-		tun, err := p.opts.Dialer.Dial(ctx, t, nil)
-		if err != nil {
-			return nil, err
-		}
-		return tun, nil
-	}
-	addr := ep.Addr
-	if !addr.IsValid() {
-		resolved, err := p.resolve(ctx, ep)
-		if err != nil {
-			return nil, err
-		}
-		addr = resolved
-	}
-	c, err := hbone.DialPlain(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// resolve looks the name of a DNS endpoint up. The port is that of its address.
-func (p *Proxy) resolve(ctx context.Context, ep *balance.Endpoint) (netip.AddrPort, error) {
-	addrs, err := p.opts.Resolver.LookupNetIP(ctx, "ip", ep.Hostname)
-	if err != nil {
-		return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
-	}
-	err = &net.DNSError{Err: "no usable address", Name: ep.Hostname, IsNotFound: true}
-	for _, a := range addrs {
-		// A name is configured, what it resolves to is not: the guard holds.
-		if gerr := p.opts.Guard.Check(a); gerr != nil {
-			err = gerr
-			continue
-		}
-		return netip.AddrPortFrom(a.Unmap(), ep.Addr.Port()), nil
-	}
-	return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
-}
-
 // chosen is an endpoint at an address that a client chose. It is used once and
 // its connections are not kept, so that clients cannot make pools grow.
 func (p *Proxy) chosen(to netip.AddrPort) *balance.Endpoint {

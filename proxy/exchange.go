@@ -51,8 +51,12 @@ type exchange struct {
 	target  *config.Target
 	retry   *resilience.Retry
 	cors    routing.CORSKind
-	extra   []attrs.Field // response fields that stages asked for
+	extra   []attrs.Field // response fields that the waypoint adds
+	edits   []Edit        // of the response, that stages asked for
+	held    []Releaser    // what stages lent
 	hash    uint64
+	sticky  sticky
+	shed    *resilience.Shed  // why the last attempt overflowed, if it was for the whole process
 	picked  []*routing.Mirror // those that the rule asks for
 	mirrors []*mirror         // copies that want the body
 
@@ -77,6 +81,7 @@ type exchange struct {
 	started    bool        // the response head went out, or a 1xx
 	sent       atomic.Bool // the whole request went upstream
 	src        source
+	gathered   gathered
 	pump       pump  // of the first attempt that needs one
 	pumping    *pump // of the attempt under way
 	pumped     bool
@@ -101,11 +106,13 @@ type exchange struct {
 	cut     atomic.Bool
 	cancel  sync.Mutex   // guards current
 	current codec.Client // the attempt's, nil between attempts
-	raw     *splice      // guarded by cancel: the byte stream behind a 101
-	onGone  func()       // made once per pooled exchange
-	leaving leaving
-	cutting cutting
-	told    sync.WaitGroup // tasks of leaving and cutting under way
+
+	interrupt context.CancelFunc // guarded by cancel: of interruptible
+	raw       *splice            // guarded by cancel: the byte stream behind a 101
+	onGone    func()             // made once per pooled exchange
+	leaving   leaving
+	cutting   cutting
+	told      sync.WaitGroup // tasks of leaving and cutting under way
 
 	// guarded by t.mu: the list of a tunnel's exchanges
 	next, prev *exchange
@@ -179,6 +186,10 @@ func (x *exchange) end() {
 		m.stop() // unless it has all of the body
 	}
 	x.src.drop()
+	x.gathered.release(x.p.overload)
+	for _, h := range x.held {
+		h.Release()
+	}
 	x.reset()
 }
 
@@ -200,7 +211,12 @@ func (x *exchange) reset() {
 	x.known = known{}
 	x.grpc, x.dry, x.notAsked = false, false, nil
 	x.chain, x.result, x.backend, x.target, x.retry = nil, routing.Result{}, nil, nil, nil
-	x.cors, x.extra, x.hash = 0, nil, 0
+	x.cors, x.extra, x.hash, x.shed = 0, nil, 0, nil
+	x.sticky = sticky{}
+	clear(x.edits)
+	x.edits = x.edits[:0]
+	clear(x.held)
+	x.held = x.held[:0]
 	clear(x.mirrors)
 	x.mirrors = x.mirrors[:0]
 	x.up, x.reply = codec.RequestHead{}, codec.ResponseHead{}
@@ -266,6 +282,9 @@ func (x *exchange) cutOff() {
 
 func (x *exchange) abortCurrent() {
 	x.cancel.Lock()
+	if x.interrupt != nil {
+		x.interrupt()
+	}
 	if x.current != nil {
 		x.current.Abort(codec.AbortCancel)
 	}

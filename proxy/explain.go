@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/routing"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -99,7 +101,7 @@ func Explain(store *config.Store, q Question) (*Explanation, error) {
 		in.Fields = append(in.Fields, f)
 	}
 
-	p := &Proxy{opts: Options{Store: store, Telemetry: telemetry.New(telemetry.Options{})}, log: slog.New(slog.DiscardHandler)}
+	p := &Proxy{ctx: context.Background(), overload: new(resilience.Overload), opts: Options{Store: store, Telemetry: telemetry.New(telemetry.Options{})}, log: slog.New(slog.DiscardHandler)}
 	t := &tunnel{p: p, peer: p.opts.Telemetry.Peer(telemetry.Peer{Principal: q.From.URI})}
 	t.conn = attrs.Conn{Peer: q.From, Source: netip.AddrPortFrom(q.Source, 0), Dest: dest, DestPort: dest.Port()}
 	srv := &dryServer{head: in}
@@ -176,6 +178,7 @@ func filters(r *routing.Compiled) (out []string) {
 	add(r.Direct != nil, "DirectResponse")
 	add(len(r.Mirrors) > 0, "RequestMirror")
 	add(r.CORS != nil, "CORS")
+	add(r.Rule.Session >= 0, "SessionPersistence")
 	return out
 }
 

@@ -215,18 +215,20 @@ func (x *exchange) choose() bool {
 		x.answer(reply{status: rule.Direct.Status, body: rule.Direct.Body, fields: x.replyFields(), details: "direct_response"})
 		return false
 	}
-	x.backend = rule.Pick(rand.Uint64())
-	if x.backend == nil {
-		x.answer(reply{status: 500, details: "direct_response"})
-		return false
+	if x.backend, x.target = x.resume(rule); x.backend == nil {
+		x.backend = rule.Pick(rand.Uint64())
+		if x.backend == nil {
+			x.answer(reply{status: 500, details: "direct_response"})
+			return false
+		}
+		x.target = x.t.target(x.chain, x.backend)
 	}
-	x.target = x.t.target(x.chain, x.backend)
 	if x.backend.Invalid != "" || x.target == nil || x.target.Spec.Load().Missing != "" {
 		status := x.backend.Status
 		if status == 0 {
 			status = 503
 		}
-		x.answer(reply{status: status, flags: telemetry.FlagNC, details: "cluster_not_found"})
+		x.answer(reply{status: status, fields: x.replyFields(), flags: telemetry.FlagNC, details: "cluster_not_found"})
 		return false
 	}
 	x.plan(rule.Rule)
@@ -297,6 +299,7 @@ func (x *exchange) edit() {
 	}
 	if w := rule.Rewrite; w != nil {
 		if w.Host != "" {
+			x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-original-host", Value: x.up.Authority})
 			x.up.Authority = w.Host
 		}
 		if w.ChangesPath() {

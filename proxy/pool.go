@@ -133,6 +133,10 @@ func (p *Proxy) wait(st *backendState, set *resilience.Settings, deadline time.T
 		return err
 	}
 	defer st.limits.ReleasePending()
+	if err := p.overload.Acquire(resilience.Pending, 1); err != nil {
+		return err
+	}
+	defer p.overload.Release(resilience.Pending, 1)
 	turn := st.waiting.join()
 	if p.pools.evictIdle(st) { // freed while we joined
 		st.waiting.leave(turn)

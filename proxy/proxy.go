@@ -15,6 +15,7 @@ import (
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
+	sessions "waypoint.dev/waypoint/resilience/session"
 	"waypoint.dev/waypoint/telemetry"
 )
 
@@ -49,19 +50,30 @@ type Options struct {
 	HeadTimeout     time.Duration // for a request head, once begun; 0: 60 s, negative: none
 	MaxResponseHead int           // bytes; 0: 60 KiB (Envoy)
 	ReplayBytes     int64         // for request bodies kept for a retry; 0: 64 MiB
+
+	// Sessions makes and opens the tokens of session persistence; nil: with a secret
+	// of this process alone, so that other replicas do not honour its tokens.
+	Sessions *sessions.Keeper
+
+	// Overload bounds tunnels, requests that wait for a connection, and bodies
+	// buffered for external authorizers; nil: no bounds.
+	Overload *resilience.Overload
 }
 
 // Proxy serves tunnels. Its method ServeTunnel makes it an hbone.Handler.
 type Proxy struct {
 	// fixed after New
-	opts    Options
-	log     *slog.Logger
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	dial    func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error)
-	replay  *resilience.ReplayBudget
-	unwatch func()
-	poke    chan struct{} // wakes the sweeper
+	opts   Options
+	log    *slog.Logger
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	dial   func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error)
+	replay *resilience.ReplayBudget
+
+	sessions *sessions.Keeper     // fixed after New; nil in Explain
+	overload *resilience.Overload // fixed after New
+	unwatch  func()
+	poke     chan struct{} // wakes the sweeper
 
 	dates   dates
 	workers workers
@@ -96,9 +108,15 @@ func New(o Options) *Proxy {
 	if o.ReplayBytes == 0 {
 		o.ReplayBytes = resilience.ReplayBytes
 	}
-	p := &Proxy{opts: o, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1)}
+	if o.Sessions == nil {
+		o.Sessions = newKeeper()
+	}
+	if o.Overload == nil {
+		o.Overload = new(resilience.Overload)
+	}
+	p := &Proxy{opts: o, sessions: o.Sessions, overload: o.Overload, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.dial = p.dialEndpoint
+	p.dial = (&EndpointDialer{Dialer: o.Dialer, Resolver: o.Resolver, Guard: o.Guard}).Dial
 	p.tunnels.init()
 	p.pools.init()
 	p.unwatch = o.Store.Watch(p.changed)

@@ -44,6 +44,7 @@ type source struct {
 	eof    bool    // guarded by mu
 	err    error   // guarded by mu: the client's, sticky
 	held   int     // guarded by mu: charged to budget
+	pinned int64   // guarded by mu: so many bytes are kept without the budget, see gather
 
 	turn sync.Mutex // held for moments only, never around I/O
 	gen  int        // guarded by turn: the attempt whose pump reads
@@ -67,6 +68,7 @@ func (s *source) reset(srv codec.Server, b *resilience.ReplayBudget, keep bool) 
 	s.failed.Store(false)
 	s.end, s.eof, s.err = 0, false, nil
 	s.count, s.mirrors = nil, nil
+	s.pinned = 0
 }
 
 // drop releases what is kept, once no pump runs any more.
@@ -204,7 +206,7 @@ func (s *source) took(p []byte, gen int) {
 	s.turn.Lock()
 	lost := s.lost
 	s.turn.Unlock()
-	if (lost || s.end > replayPerRequest) && s.lose(gen) {
+	if (lost || s.end > max(replayPerRequest, s.pinned)) && s.lose(gen) {
 		return
 	}
 	if n := len(s.chunks); n > 0 {
@@ -215,7 +217,9 @@ func (s *source) took(p []byte, gen int) {
 	}
 	for len(p) > 0 {
 		b := buf.Take(min(len(p), chunkSize))
-		if s.budget.Acquire(len(b.B)) {
+		if s.end <= s.pinned {
+			// its room was taken ahead
+		} else if s.budget.Acquire(len(b.B)) {
 			s.held += len(b.B)
 		} else if s.lose(gen) {
 			b.Release()

@@ -106,6 +106,9 @@ func (x *exchange) fail(f failure, exhausted bool) {
 	}
 	if f == failOverflow {
 		r.fields = overloaded
+		if x.shed != nil {
+			r.details = x.shed.Resource.String()
+		}
 	}
 	x.answer(r)
 }

@@ -110,7 +110,7 @@ func (r *rig) Finish(rec *telemetry.Record) {
 func newRig(t testing.TB, edit func(*config.Model)) *rig {
 	r := &rig{t: t, store: new(config.Store), backends: make(map[netip.AddrPort]func(*memConn))}
 	r.swap(cartModel(edit))
-	r.p = New(Options{Store: r.store, Telemetry: telemetry.New(telemetry.Options{Tracer: r}), Local: func() attrs.Principal {
+	r.p = New(Options{Store: r.store, Telemetry: telemetry.New(telemetry.Options{Observer: r}), Local: func() attrs.Principal {
 		return attrs.Principal{URI: "spiffe://cluster.local/ns/shop/sa/waypoint", TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "waypoint"}
 	}})
 	r.p.dial = r.dial

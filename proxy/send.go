@@ -220,9 +220,9 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 	if x.cors == routing.CORSActual {
 		fs = x.result.Rule.CORS.ApplyResponse(fs, &x.req)
 	}
-	for _, f := range x.extra {
-		fs = append(fs, f)
-	}
+	fs = append(fs, x.extra...)
+	fs = applyEdits(fs, x.edits)
+	fs = x.keepSession(fs)
 	if !x.keepServer {
 		fs = setField(fs, "server", serverName)
 	}

@@ -24,8 +24,10 @@ import (
 // stageFunc runs every kind of stage that lives outside of the package.
 type stageFunc func(kind string, r *attrs.Request) Verdict
 
-func (f stageFunc) Authorize(_ context.Context, provider string, r *attrs.Request) Verdict {
-	return f("custom "+provider, r)
+func (f stageFunc) Knows(string) bool            { return true }
+func (f stageFunc) NeedsBody(string) (int, bool) { return 0, false }
+func (f stageFunc) Authorize(_ context.Context, c *Check) Verdict {
+	return f("custom "+c.Provider, c.Request)
 }
 func (f stageFunc) Verify(_ context.Context, r *attrs.Request) Verdict { return f("jwt", r) }
 func (f stageFunc) Limit(_ context.Context, r *attrs.Request, _ *routing.Rule) Verdict {
@@ -41,6 +43,7 @@ func staged(t *testing.T, f any, stages ...config.Stage) *rig {
 			stages[i].Spec = i
 		}
 		m.Destinations[0].Stages = stages
+		m.Destinations[0].Faults, _ = f.([]*resilience.Fault)
 	})
 	snap, problems := config.Compile(m, r.snap, config.Env{State: BackendState, Stage: func(*config.Destination, *config.Stage, any) (any, error) { return f, nil }})
 	for _, p := range problems {
@@ -70,7 +73,7 @@ func TestStageOrder(t *testing.T) {
 		seen, _ := req.Header("x-seen")
 		order = append(order, kind+seen)
 		return Verdict{Allow: true, Set: []attrs.Field{{Name: "x-seen", Value: seen + "+"}}, Remove: []string{"user-agent"},
-			Response: []attrs.Field{{Name: "x-" + strings.Fields(kind)[0], Value: "1"}}}
+			Response: []Edit{{Name: "x-" + strings.Fields(kind)[0], Value: "1"}}}
 	}),
 		config.Stage{Kind: config.StageHeaders, Headers: &routing.HeaderOps{Set: []routing.HeaderValue{{Name: "x-seen", Value: "h"}}}},
 		config.Stage{Kind: config.StageCustom, Policies: customPolicy()},
@@ -126,13 +129,18 @@ func TestStageDenials(t *testing.T) {
 	}
 }
 
-// A preflight needs no token, but passes every other stage.
-func TestPreflightSkipsToken(t *testing.T) {
-	r := staged(t, stageFunc(func(string, *attrs.Request) Verdict { return Verdict{Status: 401} }), config.Stage{Kind: config.StageJWT})
+// Whether a preflight needs a token is the verifier's setting; what it removes
+// from requests is removed from preflights too.
+func TestPreflightIsVerified(t *testing.T) {
+	r := staged(t, stageFunc(func(string, *attrs.Request) Verdict {
+		return Verdict{Allow: true, Remove: []string{"x-user"}}
+	}), config.Stage{Kind: config.StageJWT})
 	defer r.close()
-	r.handle(pod1, hello)
-	if resp, _ := r.do("OPTIONS / HTTP/1.1\r\nHost: c\r\nOrigin: http://a\r\nAccess-Control-Request-Method: PUT\r\n\r\n"); resp.StatusCode != 200 {
-		t.Errorf("status %d", resp.StatusCode)
+	var got http.Header
+	r.handle(pod1, func(_ http.ResponseWriter, req *http.Request) { got = req.Header })
+	resp, _ := r.do("OPTIONS / HTTP/1.1\r\nHost: c\r\nOrigin: http://a\r\nX-User: root\r\nAccess-Control-Request-Method: PUT\r\n\r\n")
+	if resp.StatusCode != 200 || got.Get("X-User") != "" || got.Get("Origin") == "" {
+		t.Errorf("status %d, backend saw %v", resp.StatusCode, got)
 	}
 }
 
@@ -175,7 +183,7 @@ func TestFaults(t *testing.T) {
 			{&resilience.Fault{Delay: time.Second, DelayShare: all, AbortGRPC: "14", AbortShare: all}, 200, "", telemetry.FlagDI | telemetry.FlagFI, "fault_filter_abort", time.Second},
 		}
 		for _, tt := range tests {
-			r := staged(t, Faults{tt.fault}, config.Stage{Kind: config.StageFault})
+			r := staged(t, []*resilience.Fault{tt.fault}, config.Stage{Kind: config.StageFault})
 			r.handle(pod1, hello)
 			start := time.Now()
 			resp, body := r.do(get)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -81,9 +82,10 @@ func (s *session) open(c *config.Chain, checked bool) hbone.Conn {
 		r.Termination, r.Reason = "chain_broken", "chain_broken"
 		return nil
 	}
+	t.observe(c, r)
 	if !checked {
-		if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
-			s.deny(d)
+		if d, flags, ok := t.allowed(c); !ok {
+			deniedConn(r, d, flags)
 			return nil
 		}
 	}
@@ -165,7 +167,7 @@ func (s *session) pick(target *config.Target, tried []*balance.Endpoint) *balanc
 	set := target.Set.Load()
 	pol := set.Policy()
 	if pol.Kind == balance.Passthrough {
-		to := s.t.conn.Dest
+		to := withPort(s.t.conn.Dest, pol.Port)
 		if ep := set.ByAddr(to); ep != nil {
 			return ep
 		}
@@ -176,6 +178,15 @@ func (s *session) pick(target *config.Target, tried []*balance.Endpoint) *balanc
 	}
 	hash, _ := balance.HashKey(pol.Hash, &attrs.Request{Conn: &s.t.conn}, rand.Uint64)
 	return set.Pick(hash, tried, 0)
+}
+
+// withPort puts the backend's own port in place of the one that was asked for;
+// 0 keeps it.
+func withPort(to netip.AddrPort, port uint16) netip.AddrPort {
+	if port == 0 || !to.IsValid() {
+		return to
+	}
+	return netip.AddrPortFrom(to.Addr(), port)
 }
 
 // countedConn runs done once when it is closed.
@@ -201,9 +212,7 @@ func (s *session) idle(c *config.Chain) time.Duration {
 }
 
 func (s *session) deny(d authz.Decision) {
-	r := &s.rec
-	r.Denied, r.Policy, r.Rule, r.Reason = true, d.Policy, d.Rule, string(d.Reason)
-	r.Termination = deniedConn(d.Rule)
+	deniedConn(&s.rec, d, 0)
 }
 
 // cut ends the connection because of a new policy; t.mu is held.

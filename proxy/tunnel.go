@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/proxy/http1"
 	"waypoint.dev/waypoint/proxy/http2"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/routing"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -51,15 +53,16 @@ type tunnel struct {
 	service    atomic.Pointer[chainService]
 	clientCert atomic.Pointer[string]
 
-	mu       sync.Mutex
-	h1       *http1.ServerConn // guarded by mu
-	h2       *http2.ServerConn // guarded by mu
-	tcp      *session          // guarded by mu
-	live     *exchange         // guarded by mu: list of the exchanges under way
-	ended    chan struct{}     // guarded by mu: closed when live is empty for good
-	hijacked bool              // guarded by mu: the tunnel became a byte stream
-	sniffing bool              // guarded by mu: accepted, nothing decided yet
-	draining bool              // guarded by mu
+	mu        sync.Mutex
+	h1        *http1.ServerConn  // guarded by mu
+	h2        *http2.ServerConn  // guarded by mu
+	tcp       *session           // guarded by mu
+	live      *exchange          // guarded by mu: list of the exchanges under way
+	ended     chan struct{}      // guarded by mu: closed when live is empty for good
+	hijacked  bool               // guarded by mu: the tunnel became a byte stream
+	interrupt context.CancelFunc // guarded by mu: of interruptible
+	sniffing  bool               // guarded by mu: accepted, nothing decided yet
+	draining  bool               // guarded by mu
 }
 
 // serve runs one tunnel to its end.
@@ -71,16 +74,17 @@ func (p *Proxy) serve(in inbound) {
 			in.Reset()
 		}
 	}()
-	c, ok := t.admit()
-	if !ok {
-		return
-	}
-	p.tunnels.add(t)
-	defer p.tunnels.remove(t)
 	if w, ok := in.(interface{ OnReset(func()) }); ok {
 		w.OnReset(func() { p.workers.do((*resetTunnel)(t)) })
 		defer w.OnReset(nil)
 	}
+	c, ok := t.admit()
+	if !ok {
+		return
+	}
+	defer p.overload.Release(resilience.Streams, 1)
+	p.tunnels.add(t)
+	defer p.tunnels.remove(t)
 	t.run(c)
 }
 
@@ -91,6 +95,9 @@ func (r *resetTunnel) run() {
 	t := (*tunnel)(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.interrupt != nil {
+		t.interrupt()
+	}
 	for x := t.live; x != nil; x = x.next {
 		x.clientLeft()
 	}
@@ -118,25 +125,28 @@ func (t *tunnel) admit() (*config.Chain, bool) {
 		return nil, false
 	}
 	t.peer = t.source(snap)
+	if err := t.p.overload.Acquire(resilience.Streams, 1); err != nil {
+		reason := resilience.Streams.String()
+		t.recordTCP(c, func(r *telemetry.Record) {
+			r.Code, r.Flags, r.Details, r.Reason = 503, telemetry.FlagUO, reason, reason
+		})
+		_ = in.RefuseReason(503, reason)
+		return nil, false
+	}
 	if c.Spec.Protocol == config.ProtocolTCP {
 		// Nothing more will be learnt of this connection: say no at the door.
-		if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
-			t.recordTCP(c, func(r *telemetry.Record) {
-				r.Denied, r.Policy, r.Rule, r.Reason = true, d.Policy, d.Rule, string(d.Reason)
-				r.Termination = deniedConn(d.Rule)
-			})
+		if d, flags, ok := t.allowed(c); !ok {
+			t.recordTCP(c, func(r *telemetry.Record) { deniedConn(r, d, flags) })
+			t.p.overload.Release(resilience.Streams, 1)
 			_ = in.RefuseReason(403, string(d.Reason)+" "+d.Policy)
 			return nil, false
 		}
 	}
-	return c, in.Accept() == nil
-}
-
-func deniedConn(rule string) string {
-	if rule == "" {
-		rule = "none"
+	if in.Accept() != nil {
+		t.p.overload.Release(resilience.Streams, 1)
+		return nil, false
 	}
-	return "rbac_access_denied_matched_policy[" + rule + "]"
+	return c, true
 }
 
 // run serves the accepted tunnel by its protocol.

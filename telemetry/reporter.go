@@ -13,10 +13,12 @@ const maxPairs = 20000
 
 // Options of a Reporter. The zero value counts metrics and logs nothing.
 type Options struct {
-	Log     *AccessLog // nil: off
-	Tracer  Tracer     // nil: off
-	Sampler Sampler    // which exchanges the tracer gets
-	Build   string     // version for istio_build
+	Log    *AccessLog // nil: off
+	Tracer Tracer     // nil: off
+
+	Observer Tracer  // gets the record of every exchange, sampled or not; nil: none
+	Sampler  Sampler // which exchanges the tracer gets
+	Build    string  // version for istio_build
 }
 
 // Tracer takes the records of sampled exchanges; it must not keep r.
@@ -150,6 +152,9 @@ func (r *Reporter) series(rec *Record) *series {
 func (r *Reporter) emit(rec *Record) {
 	if r.opts.Log != nil {
 		r.opts.Log.write(rec)
+	}
+	if r.opts.Observer != nil {
+		r.opts.Observer.Finish(rec)
 	}
 	if r.opts.Tracer != nil && rec.Trace.Sampled {
 		r.opts.Tracer.Finish(rec)

@@ -37,6 +37,13 @@ func (c *choice) accepts(e *Endpoint) bool { return c.usable(e) && !c.tried(e) }
 //
 // Pick does not count the request: the caller adds it to Host.Active at once.
 func (s *Set) Pick(hash uint64, skip []*Endpoint, shift int) *Endpoint {
+	return s.PickBeyond(hash, skip, skip[:max(0, min(shift, len(skip)))])
+}
+
+// PickBeyond is [Set.Pick] where the endpoints whose priorities are excluded are
+// not among those to skip: a policy may want another locality and yet not mind a
+// host that was tried.
+func (s *Set) PickBeyond(hash uint64, skip, far []*Endpoint) *Endpoint {
 	if s == nil {
 		return nil
 	}
@@ -46,8 +53,8 @@ func (s *Set) Pick(hash uint64, skip []*Endpoint, shift int) *Endpoint {
 		h = s.random()
 	}
 	var excluded uint64
-	if shift > 0 {
-		excluded = s.prioritiesOf(skip[:min(shift, len(skip))])
+	if len(far) > 0 {
+		excluded = s.prioritiesOf(far)
 	}
 	first := v.choose(h, excluded)
 	if first < 0 {

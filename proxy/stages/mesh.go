@@ -1,0 +1,147 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/resilience/balance"
+)
+
+const (
+	// dialAttempts is how many endpoints of a backend are tried, as for a request
+	// by Istio's default policy.
+	dialAttempts = 3
+	// dialTimeout bounds one of them where the caller's deadline is far away: the
+	// connect timeout of an Istio cluster.
+	dialTimeout = 10 * time.Second
+	// logEvery keeps a provider that is down from filling the log.
+	logEvery = time.Second
+)
+
+// mesh connects to backends of the snapshot that serves, and to names outside.
+type mesh struct {
+	store  *config.Store
+	dialer proxy.EndpointDialer
+}
+
+func newMesh(o Options) mesh {
+	r := o.Resolver
+	if r == nil {
+		r = net.DefaultResolver
+	}
+	return mesh{store: o.Store, dialer: proxy.EndpointDialer{Dialer: o.Dialer, Resolver: r, Guard: o.Guard}}
+}
+
+// dialBackend connects to the backend of a key, else to the host and port that
+// the key names.
+func (m *mesh) dialBackend(ctx context.Context, key string) (net.Conn, error) {
+	if t := m.store.Load().Target(key); t != nil {
+		return m.dialTarget(ctx, t)
+	}
+	parts := strings.Split(key, "|")
+	if len(parts) < 2 {
+		return nil, fmt.Errorf("backend %q is not known", key)
+	}
+	port, err := strconv.ParseUint(parts[1], 10, 16)
+	if err != nil || parts[0] == "" {
+		return nil, fmt.Errorf("backend %q is not known", key)
+	}
+	return m.dialHost(ctx, parts[0], uint16(port))
+}
+
+// dialHost connects to a name: a backend's in any of the forms that resolve in a
+// cluster, else what DNS says.
+func (m *mesh) dialHost(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	if t := m.find(host, port); t != nil {
+		return m.dialTarget(ctx, t)
+	}
+	ep := &balance.Endpoint{Key: host, Hostname: host, Addr: netip.AddrPortFrom(netip.Addr{}, port)}
+	if a, err := netip.ParseAddr(host); err == nil {
+		if err := m.dialer.Guard.Check(a); err != nil {
+			return nil, err
+		}
+		ep.Addr = netip.AddrPortFrom(a.Unmap(), port)
+	}
+	return m.connect(ctx, ep)
+}
+
+// find returns the backend that a host name means, or nil.
+func (m *mesh) find(host string, port uint16) *config.Target {
+	s := m.store.Load()
+	if s == nil {
+		return nil
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	suffix := "|" + strconv.Itoa(int(port))
+	if t := s.Target(host + suffix); t != nil {
+		return t
+	}
+	domain := s.Mesh.Domain
+	if domain == "" {
+		domain = "cluster.local"
+	}
+	switch labels := strings.Split(host, "."); {
+	case len(labels) == 2: // name.namespace
+		return s.Target(host + ".svc." + domain + suffix)
+	case len(labels) == 3 && labels[2] == "svc":
+		return s.Target(host + "." + domain + suffix)
+	}
+	return nil
+}
+
+// dialTarget connects to an endpoint of a backend, to another one if that fails.
+func (m *mesh) dialTarget(ctx context.Context, t *config.Target) (net.Conn, error) {
+	spec := t.Spec.Load()
+	switch {
+	case spec.Missing != "":
+		return nil, fmt.Errorf("backend %s: %s", t.Key, spec.Missing)
+	case spec.TLS != nil || spec.ProxyProto != 0:
+		return nil, fmt.Errorf("backend %s: TLS and the PROXY protocol towards authorizers and key servers are not supported", t.Key)
+	}
+	var tried []*balance.Endpoint
+	err := fmt.Errorf("backend %s: no healthy endpoint", t.Key)
+	for range dialAttempts {
+		ep := t.Set.Load().Pick(0, tried, 0)
+		if ep == nil || len(tried) > 0 && tried[len(tried)-1] == ep {
+			break // there is no other one
+		}
+		tried = append(tried, ep)
+		var c net.Conn
+		if c, err = m.connect(ctx, ep); err == nil || ctx.Err() != nil {
+			return c, err
+		}
+	}
+	return nil, err
+}
+
+func (m *mesh) connect(ctx context.Context, ep *balance.Endpoint) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := m.dialer.Dial(ctx, ep)
+	if err != nil {
+		return nil, err
+	}
+	if p, ok := c.(*hbone.Plain); ok {
+		return p.Conn, nil
+	}
+	return streamConn{c}, nil
+}
+
+// streamConn is a tunnel as a net.Conn.
+type streamConn struct{ hbone.Conn }
+
+func (streamConn) LocalAddr() net.Addr  { return tunnelAddr{} }
+func (streamConn) RemoteAddr() net.Addr { return tunnelAddr{} }
+
+type tunnelAddr struct{}
+
+func (tunnelAddr) Network() string { return "hbone" }
+func (tunnelAddr) String() string  { return "tunnel" }
