@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"waypoint.dev/waypoint/authz/extauthz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/routing"
@@ -307,6 +308,20 @@ func (p *program) fillHTTP(d *config.Destination) {
 	}
 }
 
+// withProviders adds the stages of providers that no stage has yet.
+func withProviders(stages, custom []config.Stage) []config.Stage {
+	out := stages[:len(stages):len(stages)]
+	for _, c := range custom {
+		if !slices.ContainsFunc(stages, func(st config.Stage) bool {
+			have, ok := st.Spec.(*extauthz.Config)
+			return ok && have.Name == c.Spec.(*extauthz.Config).Name
+		}) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // toAddress replaces references to the encapsulating cluster by the one that
 // stands for the default backend: the address itself.
 func toAddress(in []routing.Rule, from, to int) []routing.Rule {
@@ -326,6 +341,7 @@ func toAddress(in []routing.Rule, from, to int) []routing.Rule {
 // fillTCP writes the TCP part, beside an HTTP one or alone.
 func (p *program) fillTCP(d *config.Destination, http *program) {
 	d.Conn = p.conn
+	d.Stages = withProviders(d.Stages, p.custom)
 	if http == nil && !d.Workload {
 		d.Backend = p.name
 	}

@@ -186,24 +186,24 @@ func patterns(l *matcherv3.ListStringMatcher) ([]extauthz.Pattern, error) {
 	return out, nil
 }
 
-// netExtAuthz translates external authorization of connections. Nothing asks about
-// a connection here, so those it would be asked about are refused.
-func (t *translator) netExtAuthz(c *netauthzv3.ExtAuthz, field string) error {
+// netExtAuthz translates external authorization of connections: a CUSTOM policy
+// among those of connections, and a stage that no request runs, which holds the
+// provider.
+func (t *translator) netExtAuthz(c *netauthzv3.ExtAuthz) error {
 	if at := unknownField(c); at != "" {
 		return fmt.Errorf("a field of %s is not known", at)
 	}
-	cfg := &extauthz.Config{}
+	cfg := &extauthz.Config{FailOpen: c.GetFailureModeAllow()}
 	if err := grpcService(cfg, c.GetGrpcService()); err != nil {
 		return err
 	}
+	cfg.GRPC.IncludeSNI = c.GetIncludeTlsSession()
 	ps, err := t.gate(c.GetFilterEnabledMetadata(), cfg)
 	if err != nil {
 		return err
 	}
-	for i := range ps {
-		ps[i].Action, ps[i].Provider = authz.Deny, ""
-	}
+	t.ref(cfg.Backend)
 	t.p.conn = both(t.p.conn, ps)
-	t.note(config.Error, ReasonNotImplemented, field, "external authorization of TCP connections is not implemented; connections that "+cfg.Name+" would be asked about are refused")
+	t.p.custom = append(t.p.custom, config.Stage{Kind: config.StageCustom, Spec: cfg})
 	return nil
 }

@@ -96,7 +96,7 @@ func (t *translator) network(name, kind string, cfg *anyMessage) error {
 		if err := unpack(cfg, &c); err != nil {
 			return err
 		}
-		return t.netExtAuthz(&c, field)
+		return t.netExtAuthz(&c)
 	case networkFilters + "set_filter_state.v3.Config":
 		var c netstatev3.Config
 		if err := unpack(cfg, &c); err != nil {

@@ -36,6 +36,7 @@ type program struct {
 
 	// Of a TCP chain.
 	conn     []authz.Policy
+	custom   []config.Stage // providers that policies of connections name
 	tcp      []routing.Backend
 	tcpIdle  time.Duration
 	hash     []balance.HashSource
