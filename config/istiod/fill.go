@@ -1,0 +1,154 @@
+package istiod
+
+import (
+	"slices"
+
+	"waypoint.dev/waypoint/authz/extauthz"
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/routing"
+)
+
+// fill writes what the programs say into a destination.
+func (e *destEntry) fill(d *config.Destination) {
+	http, tcp := e.http, e.rest
+	switch {
+	case e.any != nil && e.any.http:
+		http = e.any
+		d.Protocol = config.ProtocolHTTP
+		if e.any.grpcWeb {
+			d.Protocol = config.ProtocolGRPCWeb
+		}
+	case e.any != nil:
+		tcp = e.any
+		d.Protocol = config.ProtocolTCP
+		if e.tls {
+			d.Protocol = config.ProtocolTLS
+		}
+	case tcp == nil:
+		d.HTTPOnly = true // nothing serves what is no HTTP
+	}
+	if http != nil {
+		http.fillHTTP(d)
+	}
+	if tcp != nil {
+		tcp.fillTCP(d, http)
+	}
+	e.terminate.apply(d)
+}
+
+// fillHTTP writes the HTTP part.
+func (p *program) fillHTTP(d *config.Destination) {
+	d.Broken, d.Stages, d.Settings, d.Telemetry = p.broken, p.stages, p.settings, p.telemetry
+	d.Retries, d.Faults, d.Hashes, d.Refs = p.retries, p.faults, p.hashes, p.refs
+	d.Order, d.Implicit = routing.AsListed, p.implicit
+	if !d.Workload {
+		d.Backend = p.name // a chain has the name of its service's cluster
+	}
+	if p.implicit {
+		r := &p.routes[0]
+		cluster := p.refs[r.Backends[0].Ref]
+		if cluster != encapCluster {
+			d.Backend = cluster
+		}
+		if r.Retry < 0 && r.Hash < 0 && r.IdleTimeout == 0 {
+			return // what config makes of no routes is the same
+		}
+	}
+	d.Routes = p.routes
+	if i := slices.Index(p.refs, encapCluster); i >= 0 {
+		d.Routes = toAddress(p.routes, i, len(p.refs))
+	}
+}
+
+// withProviders adds the stages of providers that no stage has yet.
+func withProviders(stages, custom []config.Stage) []config.Stage {
+	out := stages[:len(stages):len(stages)]
+	for _, c := range custom {
+		if !slices.ContainsFunc(stages, func(st config.Stage) bool {
+			have, ok := st.Spec.(*extauthz.Config)
+			return ok && have.Name == c.Spec.(*extauthz.Config).Name
+		}) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// toAddress replaces references to the encapsulating cluster by the one that
+// stands for the default backend: the address itself.
+func toAddress(in []routing.Rule, from, to int) []routing.Rule {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Backends = slices.Clone(out[i].Backends)
+		for j := range out[i].Backends {
+			if out[i].Backends[j].Ref == from {
+				out[i].Backends[j].Ref = to
+			}
+		}
+		out[i].Filters.Mirrors = slices.DeleteFunc(slices.Clone(out[i].Filters.Mirrors), func(m routing.Mirror) bool { return m.Ref == from })
+	}
+	return out
+}
+
+// fillTCP writes the TCP part, beside an HTTP one or alone.
+func (p *program) fillTCP(d *config.Destination, http *program) {
+	d.Conn = p.conn
+	d.Stages = withProviders(d.Stages, p.custom)
+	if http == nil && !d.Workload {
+		d.Backend = p.name
+	}
+	if d.Telemetry == nil {
+		d.Telemetry = p.telemetry
+	}
+	if p.broken != "" {
+		if http == nil {
+			d.Broken = p.broken
+			return
+		}
+		// HTTP goes on; all else is cut.
+		d.TCPRoutes = []config.TCPRoute{{Backends: []routing.Backend{{Ref: -1, Weight: 1, Status: 503, Invalid: p.broken}}}}
+		return
+	}
+	if len(p.tcp) == 1 && p.tcpIdle == 0 {
+		cluster := p.refs[p.tcp[0].Ref]
+		if cluster == encapCluster || http == nil || d.Backend == cluster {
+			if cluster != encapCluster {
+				d.Backend = cluster
+			}
+			return
+		}
+	}
+	refs := slices.Clone(d.Refs)
+	r := config.TCPRoute{Idle: p.tcpIdle, Backends: slices.Clone(p.tcp)}
+	for i := range r.Backends {
+		cluster := p.refs[r.Backends[i].Ref]
+		at := slices.Index(refs, cluster)
+		if at < 0 {
+			at = len(refs)
+			refs = append(refs, cluster)
+		}
+		r.Backends[i].Ref = at
+	}
+	if len(refs) != len(d.Refs) && d.Workload && len(d.Routes) > 0 {
+		d.Routes = toAddress(d.Routes, len(d.Refs), len(refs))
+	}
+	d.Refs, d.TCPRoutes = refs, []config.TCPRoute{r}
+}
+
+// apply adds the policies of all tunnels, which have to pass before a chain's own.
+func (t *terminate) apply(d *config.Destination) {
+	if t == nil {
+		return
+	}
+	if t.broken != "" {
+		d.Broken = t.broken
+	}
+	all := t.guard()
+	if len(all) == 0 {
+		return
+	}
+	d.Conn = both(all, d.Conn)
+	if d.Protocol != config.ProtocolTCP && d.Protocol != config.ProtocolTLS {
+		d.Stages = append([]config.Stage{{Kind: config.StageAuthz, Policies: all}}, d.Stages...)
+	}
+}
