@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"log/slog"
+	"sync/atomic"
+
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/resilience"
 )
@@ -11,18 +14,58 @@ type backendState struct {
 	limits   resilience.Limits
 	breaker  resilience.CircuitBreaker
 	outliers *resilience.Detector
+	circuit  func(from, to string)
 	waiting  waitList
 }
 
+func (v *BackendEvents) outlier(backend string, e resilience.Event) {
+	what, n := "endpoint ejected", &v.Ejections
+	switch {
+	case e.Cause == resilience.CauseNone:
+		what, n = "endpoint is back", &v.Returns
+	case !e.Enforced:
+		what, n = "endpoint would be ejected, but for the maximum ejection percent", &v.HeldIn
+	}
+	n.Add(1)
+	if v.Log != nil {
+		v.Log.Info(what, "backend", backend, "endpoint", e.Endpoint.Key, "cause", string(e.Cause), "for", e.For, "ejected", e.Ejected, "of", e.Of)
+	}
+}
+
+func (v *BackendEvents) circuit(backend, from, to string) {
+	if to == "open" {
+		v.Opened.Add(1)
+	}
+	if v.Log != nil {
+		v.Log.Info("circuit breaker", "backend", backend, "from", from, "to", to)
+	}
+}
+
 // BackendState makes or updates the runtime state of a backend; it is the
-// State hook of config.Env.
-func BackendState(b *config.Backend, prev any) any {
+// State hook of config.Env where nobody watches.
+func BackendState(b *config.Backend, prev any) any { return new(BackendEvents).State(b, prev) }
+
+// BackendEvents counts what outlier detection and circuit breakers do, over all
+// backends. The zero value is ready; its counters only grow.
+type BackendEvents struct {
+	Log *slog.Logger // set before use; nil: none
+
+	Ejections, HeldIn, Returns atomic.Uint64 // of endpoints; HeldIn: the maximum ejection percent refused it
+	Opened                     atomic.Uint64 // circuit breakers
+}
+
+// State is the State hook of config.Env.
+func (v *BackendEvents) State(b *config.Backend, prev any) any {
 	s, _ := prev.(*backendState)
 	if s == nil {
-		s = &backendState{outliers: resilience.NewDetector(nil)}
+		key := b.Key
+		s = &backendState{
+			outliers: resilience.NewDetector(func(e resilience.Event) { v.outlier(key, e) }),
+			circuit:  func(from, to string) { v.circuit(key, from, to) },
+		}
 	}
 	s.limits.Update(&b.Settings)
-	s.breaker.Update(b.Settings.Breaker, nil)
+	s.breaker.Update(b.Settings.Breaker, s.circuit)
 	s.outliers.Update(b.Settings.Outlier, b.Endpoints)
 	return s
 }

@@ -16,6 +16,7 @@ import (
 	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/stages"
 )
 
 func explainCommand() *cobra.Command {
@@ -47,8 +48,11 @@ and what the waypoint would answer.
 				fmt.Fprintln(cmd.ErrOrStderr(), "waypoint:", err)
 			}
 			m := kube.NewBuilder(o).Build(objs)
-			snap, _ := config.Compile(m, nil, config.Env{State: proxy.BackendState})
 			var store config.Store
+			run := stages.New(stages.Options{Store: &store})
+			defer run.Close()
+			defer run.Watch(&store)()
+			snap, _ := config.Compile(m, nil, config.Env{State: proxy.BackendState, Stage: run.Compile})
 			store.Swap(snap)
 			q, err := question(args[0], args[1], from, source, headers, snap.Mesh.TrustDomain)
 			if err != nil {

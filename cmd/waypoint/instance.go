@@ -26,6 +26,8 @@ import (
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/version"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/stages"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/telemetry"
 	"waypoint.dev/waypoint/telemetry/otlp"
 )
@@ -43,6 +45,7 @@ type settings struct {
 	maxAge          time.Duration
 	collector       string // OTLP/gRPC host:port, empty: no traces
 	sampling        float64
+	bounds          bounds
 	sessionKeys     string // file of the secrets of session tokens; empty: one of this process
 
 	// What one way of starting adds; nil: nothing.
@@ -64,6 +67,10 @@ type instance struct {
 	reporter *telemetry.Reporter
 	tracer   *otlp.Tracer // nil: off
 	pool     *hbone.Pool
+	stages   *stages.Stages
+	unwatch  func() // of stages
+	events   proxy.BackendEvents
+	overload resilience.Overload
 	proxy    *proxy.Proxy
 	server   *hbone.Server
 	ln       net.Listener
@@ -129,12 +136,17 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		return nil, fmt.Errorf("HBONE port: %w (change it with --hbone-addr)", err)
 	}
 	in.ln = ln
+	guard := hbone.Guard{Self: ownAddrs()}
+	in.events.Log = log
+	in.stages = stages.New(stages.Options{Store: &in.store, Dialer: in.pool, Guard: guard, Log: log})
+	in.unwatch = in.stages.Watch(&in.store)
+	s.bounds.apply(&in.overload)
 	in.proxy = proxy.New(proxy.Options{
 		Store: &in.store, Dialer: in.pool, Telemetry: in.reporter, Log: log,
 		Local: func() attrs.Principal { return ids.SVID().Principal },
-		Guard: hbone.Guard{Self: ownAddrs()}, Sessions: keeper,
+		Guard: guard, Sessions: keeper, Overload: &in.overload,
 	})
-	in.server = hbone.NewServer(hbone.ServerConfig{TLS: ids, Revoked: s.revoked, MaxAge: s.maxAge, DrainDelay: delay(s.drainDelay), Log: log}, in.proxy)
+	in.server = hbone.NewServer(hbone.ServerConfig{TLS: ids, Revoked: s.revoked, MaxConns: s.bounds.conns, MaxAge: s.maxAge, DrainDelay: delay(s.drainDelay), Log: log}, in.proxy)
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(in.reporter, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), in)
@@ -271,7 +283,7 @@ func (c *compiler) list() []config.Problem {
 }
 
 func (in *instance) env() config.Env {
-	return config.Env{State: proxy.BackendState}
+	return config.Env{State: in.events.State, Stage: in.stages.Compile}
 }
 
 func (in *instance) ready() error {
@@ -343,6 +355,8 @@ func (in *instance) drainOnly() {
 func (in *instance) close() {
 	in.server.Close()
 	in.proxy.Close()
+	in.unwatch()
+	in.stages.Close()
 	in.pool.Close()
 	if l := in.reporter.Log(); l != nil {
 		l.Close()

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/xds"
 )
 
@@ -13,12 +14,15 @@ var (
 	descUpdates  = gauge("waypoint_config_updates_total", "Configurations applied.")
 	descErrors   = gauge("waypoint_config_errors", "Objects of the current configuration that were refused; what serves instead is their last good version, or nothing.")
 	descPanics   = gauge("waypoint_panics_total", "Panics contained to one tunnel. Each is a bug and was logged.")
+	descEjected  = prometheus.NewDesc("waypoint_outlier_events_total", "What outlier detection did with endpoints.", []string{"event"}, nil)
+	descCircuits = gauge("waypoint_circuit_breakers_opened_total", "Times that an error-rate circuit breaker opened.")
+	descShed     = prometheus.NewDesc("waypoint_overload_shed_total", "Work refused with 503 since the process had too much of the resource.", []string{"resource"}, nil)
 	descCertEnds = gauge("waypoint_certificate_expiration_timestamp_seconds", "When the waypoint's own certificate ends.")
 )
 
 // Describe implements prometheus.Collector.
 func (in *instance) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTunnels, descUpdates, descErrors, descPanics, descCertEnds} {
+	for _, d := range []*prometheus.Desc{descTunnels, descUpdates, descErrors, descPanics, descEjected, descCircuits, descShed, descCertEnds} {
 		ch <- d
 	}
 }
@@ -32,6 +36,13 @@ func (in *instance) Collect(ch chan<- prometheus.Metric) {
 	send(descUpdates, prometheus.CounterValue, float64(in.compile.updates.Load()))
 	send(descErrors, prometheus.GaugeValue, float64(in.compile.failed.Load()))
 	send(descPanics, prometheus.CounterValue, float64(in.proxy.Panics()))
+	send(descCircuits, prometheus.CounterValue, float64(in.events.Opened.Load()))
+	for event, n := range map[string]uint64{"ejected": in.events.Ejections.Load(), "held_in": in.events.HeldIn.Load(), "returned": in.events.Returns.Load()} {
+		ch <- prometheus.MustNewConstMetric(descEjected, prometheus.CounterValue, float64(n), event)
+	}
+	for _, r := range []resilience.Resource{resilience.Streams, resilience.Pending, resilience.Bytes} {
+		ch <- prometheus.MustNewConstMetric(descShed, prometheus.CounterValue, float64(in.overload.Shed(r)), r.String())
+	}
 	if s := in.ids.SVID(); s != nil {
 		send(descCertEnds, prometheus.GaugeValue, float64(s.NotAfter.Unix()))
 	}

@@ -69,6 +69,7 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.StringVar(&s.collector, "otlp", "", "send traces to this OTLP/gRPC collector, host:port (default: off)")
 	fs.Float64Var(&s.sampling, "trace-sampling", 1, "percent of the traces that begin here to send; a caller's decision wins")
 	fs.StringVar(&s.sessionKeys, "session-key-file", "", "secrets of session persistence, one a line of 16 bytes or more, the first makes tokens; replicas that share them share sessions (default: random)")
+	s.bounds.register(fs)
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	fs.StringVar(&s.logLevel, "log-level", "info", "debug, info, warning or error")
 	fs.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "keep taking tunnels for so long after SIGTERM, until node proxies have heard")

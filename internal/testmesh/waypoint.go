@@ -13,6 +13,7 @@ import (
 	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/stages"
 	"waypoint.dev/waypoint/telemetry"
 )
 
@@ -25,11 +26,14 @@ type Waypoint struct {
 	Server   *hbone.Server
 	Proxy    *proxy.Proxy
 	Pool     *hbone.Pool
+	Stages   *stages.Stages
 
-	mu   sync.Mutex
-	env  config.Env
-	wg   sync.WaitGroup
-	snap *config.Snapshot // guarded by mu: the last one compiled
+	mu  sync.Mutex
+	env config.Env
+	wg  sync.WaitGroup
+
+	unwatch func()           // of Stages
+	snap    *config.Snapshot // guarded by mu: the last one compiled
 }
 
 // WaypointOptions of an in-process waypoint. Source is required.
@@ -37,10 +41,12 @@ type WaypointOptions struct {
 	Source     identity.Source
 	Log        *slog.Logger
 	AccessLog  *telemetry.AccessLog
-	Env        config.Env    // hooks; State defaults to the proxy's
+	Observer   telemetry.Tracer // gets every record
+	Env        config.Env    // hooks; they default to those of the binary
 	DrainDelay time.Duration // 0: none
 	MaxAge     time.Duration // 0: none
 	Proxy      func(*proxy.Options)
+	Stages     func(*stages.Options)
 	HBONE      func(*hbone.ServerConfig)
 	PoolConfig func(*hbone.PoolConfig)
 }
@@ -58,7 +64,7 @@ func NewWaypoint(o WaypointOptions) (*Waypoint, error) {
 		return nil, err
 	}
 	w := &Waypoint{Addr: ln.Addr().(*net.TCPAddr).AddrPort(), Store: new(config.Store), env: o.Env}
-	w.Reporter = telemetry.New(telemetry.Options{Log: o.AccessLog})
+	w.Reporter = telemetry.New(telemetry.Options{Log: o.AccessLog, Observer: o.Observer})
 	pc := hbone.PoolConfig{TLS: o.Source, Log: o.Log}
 	if o.PoolConfig != nil {
 		o.PoolConfig(&pc)
@@ -68,6 +74,15 @@ func NewWaypoint(o WaypointOptions) (*Waypoint, error) {
 		Local: func() attrs.Principal { return o.Source.SVID().Principal }}
 	if o.Proxy != nil {
 		o.Proxy(&po)
+	}
+	so := stages.Options{Store: w.Store, Dialer: w.Pool, Guard: po.Guard, Log: o.Log}
+	if o.Stages != nil {
+		o.Stages(&so)
+	}
+	w.Stages = stages.New(so)
+	w.unwatch = w.Stages.Watch(w.Store)
+	if w.env.Stage == nil {
+		w.env.Stage = w.Stages.Compile
 	}
 	w.Proxy = proxy.New(po)
 	none := func(d time.Duration) time.Duration {
@@ -102,6 +117,8 @@ func (w *Waypoint) Drain(ctx context.Context) error { return w.Server.Shutdown(c
 func (w *Waypoint) Close() {
 	w.Server.Close()
 	w.Proxy.Close()
+	w.unwatch()
+	w.Stages.Close()
 	w.Pool.Close()
 	w.wg.Wait()
 }

@@ -34,6 +34,7 @@ func newFetcher(m *mesh) *fetcher {
 				if err != nil {
 					return nil, err
 				}
+				m.settle(ctx)
 				return m.dialHost(ctx, host, uint16(n))
 			},
 			TLSHandshakeTimeout:    dialTimeout,

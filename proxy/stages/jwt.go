@@ -16,6 +16,7 @@ type verifier struct {
 }
 
 func (s *Stages) verifier(c *jwt.Config) (*verifier, error) {
+	s.mesh.compiled()
 	a, err := jwt.New(c, s.keys)
 	if err != nil {
 		return nil, err

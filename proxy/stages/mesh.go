@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"waypoint.dev/waypoint/config"
@@ -28,16 +29,59 @@ const (
 
 // mesh connects to backends of the snapshot that serves, and to names outside.
 type mesh struct {
+	// fixed after newMesh
 	store  *config.Store
 	dialer proxy.EndpointDialer
+
+	mu      sync.Mutex
+	swapped chan struct{} // guarded by mu: closed when what was compiled serves
 }
 
-func newMesh(o Options) mesh {
+// swapWait bounds how long a fetch waits for the snapshot that it belongs to: it
+// begins while that is still being compiled, and the backend it needs may be new.
+const swapWait = time.Second
+
+// compiled says that a fetch may begin whose snapshot does not serve yet.
+func (m *mesh) compiled() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-m.swapped:
+		m.swapped = make(chan struct{})
+	default:
+	}
+}
+
+// serves says that everything compiled so far serves.
+func (m *mesh) serves() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-m.swapped:
+	default:
+		close(m.swapped)
+	}
+}
+
+func (m *mesh) settle(ctx context.Context) {
+	m.mu.Lock()
+	swapped := m.swapped
+	m.mu.Unlock()
+	t := time.NewTimer(swapWait)
+	defer t.Stop()
+	select {
+	case <-swapped:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func newMesh(o Options) *mesh {
 	r := o.Resolver
 	if r == nil {
 		r = net.DefaultResolver
 	}
-	return mesh{store: o.Store, dialer: proxy.EndpointDialer{Dialer: o.Dialer, Resolver: r, Guard: o.Guard}}
+	return &mesh{swapped: make(chan struct{}), store: o.Store, dialer: proxy.EndpointDialer{Dialer: o.Dialer, Resolver: r, Guard: o.Guard}}
 }
 
 // dialBackend connects to the backend of a key, else to the host and port that

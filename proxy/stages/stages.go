@@ -33,7 +33,7 @@ type Options struct {
 // Stages compiles the stages of all destinations of a process. Close it.
 type Stages struct {
 	// fixed after New
-	mesh  mesh
+	mesh  *mesh
 	log   *slog.Logger
 	keys  *jwt.KeyStore
 	fetch *fetcher // nil when the options brought a client
@@ -53,7 +53,7 @@ func New(o Options) *Stages {
 		verifiers: make(map[*verifier]int), clients: make(map[string]*provider),
 	}
 	if o.Keys == nil {
-		s.fetch = newFetcher(&s.mesh)
+		s.fetch = newFetcher(s.mesh)
 		o.Keys = s.fetch
 	}
 	s.keys = jwt.NewKeyStore(o.Keys, o.Log)
@@ -125,6 +125,7 @@ func (s *Stages) Watch(store *config.Store) (stop func()) {
 // sweep closes verifiers and clients that n does not use. What was made since the
 // last sweep may belong to the next snapshot and stays.
 func (s *Stages) sweep(n *config.Snapshot) {
+	s.mesh.serves()
 	used := make(map[any]bool)
 	for _, c := range n.Chains() {
 		for i := range c.Stages {
