@@ -31,7 +31,8 @@ Start here:
   waypoint demo                  a whole small mesh on this machine, with a tour
   waypoint check DIR             what a directory of manifests would serve, and what is wrong with it
   waypoint explain ...           which route and policy decide one request, and why
-  waypoint run --config DIR      serve a directory of manifests, reloaded on change`,
+  waypoint run --config DIR      serve a directory of manifests, reloaded on change
+  waypoint proxy waypoint        serve what istiod says, in its own Deployment (docs/istio.md)`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version.String(),

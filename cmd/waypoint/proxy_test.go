@@ -165,6 +165,7 @@ func TestProxyOutlivesIstiod(t *testing.T) {
 		}
 	})
 	r.istiod.Push(istiod.ClusterType, nil, cartCluster)
+	r.istiod.SetVersion("1.99.0")
 	if err := r.istiod.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +176,9 @@ func TestProxyOutlivesIstiod(t *testing.T) {
 		}
 		res.Body.Close()
 		return res.StatusCode >= 500
+	})
+	r.eventually("an untested istiod is warned of", func() bool {
+		return strings.Contains(r.said(), "1.99.0") && strings.Contains(r.said(), "outside the range")
 	})
 	r.eventually("the endpoints of the removed cluster are given up", func() bool {
 		return !slices.Contains(r.istiod.Subscribed(istiod.EndpointsType), cartCluster)
@@ -243,10 +247,55 @@ func TestProxyRefusesToStart(t *testing.T) {
 	}
 }
 
+// TestProxyUsesMountedFiles proves its identity with files, and refuses a peer
+// that the mounted list revokes; the CA is never asked.
+func TestProxyUsesMountedFiles(t *testing.T) {
+	r := prepareMesh(t, "01-basic", time.Hour)
+	svid, err := r.ca.Issue("shop", "waypoint", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, key, err := svid.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dir = "var/run/secrets/workload-spiffe-credentials/"
+	r.mount(dir+"cert-chain.pem", string(chain))
+	r.mount(dir+"key.pem", string(key))
+	r.mount(dir+"root-cert.pem", string(r.ca.Bundle().PEM))
+	r.mount("var/run/secrets/istio/crl/ca-crl.pem", "")
+	r.startProxy()
+	if code, body, _ := r.get("/"); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	if n := r.istiod.Issued(); n != 0 {
+		t.Errorf("the CA signed %d certificates", n)
+	}
+}
+
 // TestProxyPostQuantum serves mesh peers with the hybrid key exchange only.
 func TestProxyPostQuantum(t *testing.T) {
 	r := newMeshRig(t, "01-basic", time.Hour, "COMPLIANCE_POLICY=pqc")
 	if code, body, _ := r.get("/"); code != 200 {
 		t.Errorf("%d %s", code, body)
+	}
+}
+
+// TestProxyTakesEveryScenario loads all that an istiod was seen to send: none of
+// it is refused.
+func TestProxyTakesEveryScenario(t *testing.T) {
+	dirs, err := filepath.Glob(scenarios + "*/listeners.json")
+	if err != nil || len(dirs) < 10 {
+		t.Fatalf("%d scenarios, want 10: %v", len(dirs), err)
+	}
+	for _, d := range dirs {
+		name := filepath.Base(filepath.Dir(d))
+		t.Run(name, func(t *testing.T) {
+			r := newMeshRig(t, name, time.Hour)
+			r.eventually("listeners are taken", func() bool { return r.istiod.Acks(istiod.ListenerType)+len(r.istiod.Refusals()) > 0 })
+			if rs := r.istiod.Refusals(); len(rs) > 0 {
+				t.Errorf("refused: %v", rs)
+			}
+		})
 	}
 }
