@@ -12,7 +12,7 @@ import (
 // aimed at one rule are asked at most to get there.
 const (
 	each  = 20
-	tries = 240
+	tries = 120
 )
 
 // Run asks questions of all sides and keeps count.
@@ -118,12 +118,33 @@ func (r *Run) World(g *Generator) error {
 	return nil
 }
 
+// AskAll asks questions about subjects of w.
+func (r *Run) AskAll(qs []*Question, w *World) error {
+	byName := map[string]*Subject{}
+	for _, s := range w.Subjects {
+		byName[s.Name] = s
+	}
+	last := ""
+	for _, q := range qs {
+		s := byName[q.Subject]
+		if q.Subject != last && last != "" {
+			r.Forget(byName[last])
+		}
+		last = q.Subject
+		if _, err := r.Ask(q, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // until asks questions that shall meet and miss a rule, until it decided each way often enough.
 func (r *Run) until(s *Subject, rule string, ask func(meet bool) *Question, yes func(Answer) bool) error {
 	d := r.decision(s.Kind, rule)
 	for range tries {
 		if d.Yes >= each && d.No >= each {
-			return r.Forget(s)
+			r.Forget(s)
+			return nil
 		}
 		q := ask(d.Yes < each && (d.Yes <= d.No || d.No >= each))
 		q.Rule = rule
@@ -137,15 +158,15 @@ func (r *Run) until(s *Subject, rule string, ask func(meet bool) *Question, yes 
 			d.No++
 		}
 	}
-	return r.Forget(s)
+	r.Forget(s)
+	return nil
 }
 
 // Forget ends the tunnels to a subject; a connection takes a hundred.
-func (r *Run) Forget(s *Subject) error {
+func (r *Run) Forget(s *Subject) {
 	for _, side := range append([]*Side{r.Oracle}, r.Others(s)...) {
 		side.Asker.Forget()
 	}
-	return nil
 }
 
 // Total is the number of questions.

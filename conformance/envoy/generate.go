@@ -53,7 +53,7 @@ func some[T any](g *Generator, l []T, n int) []T {
 var (
 	segments    = []string{"api", "v1", "v2", "items", "cart", "users", "static", "img", "a%20b", "x.y", "Admin", "admin", "~me", "42"}
 	methods     = []string{"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"}
-	headerNames = []string{"x-team", "x-env", "x-canary", "x-tenant", "accept-language", "cookie", "user-agent"}
+	headerNames = []string{"x-team", "x-env", "x-canary", "x-tenant", "accept-language", "cookie", "x-client"}
 	headerVals  = []string{"blue", "green", "green-1", "prod", "true", "1", "a,b", "de-DE", "Blue"}
 	queryNames  = []string{"debug", "page", "q", "Debug"}
 	queryVals   = []string{"1", "2", "yes", "a%20b", "A"}

@@ -27,9 +27,9 @@ var pools = map[string][]string{
 }
 
 var (
-	sources    = []string{"principals", "namespaces", "serviceAccounts", "ipBlocks", "remoteIpBlocks"}
+	sources    = []string{"principals", "namespaces", "serviceAccounts", "remoteIpBlocks"}
 	operations = []string{"hosts", "methods", "ports", "paths", "paths", "paths"}
-	conditions = []string{"request.headers[x-team]", "request.headers[X-Tenant]", "source.ip", "remote.ip", "source.namespace", "source.principal", "destination.port"}
+	conditions = []string{"request.headers[x-team]", "request.headers[X-Tenant]", "remote.ip", "source.namespace", "source.principal", "destination.port"}
 )
 
 // rule is a random rule. Fields that only narrow it stay few, so that requests
@@ -77,6 +77,18 @@ func (g *Generator) rule() PolicyRule {
 func (g *Generator) Policy() *Subject {
 	s := g.subject("rbac", "BASE")
 	s.Policies = []Policy{{Name: s.Name, Action: one(g, []string{"ALLOW", "DENY"}), Rules: []PolicyRule{g.rule()}}}
+	return s
+}
+
+// SourceIP adds a service whose rule asks for the address of the client's pod. It
+// stands apart: Envoy behind its internal listener does not see that address.
+func (g *Generator) SourceIP() *Subject {
+	s := g.subject("source-ip", "BASE")
+	r := PolicyRule{From: []Fields{{"ipBlocks": some(g, pools["ipBlocks"], 2)}}}
+	if g.chance(50) {
+		r = PolicyRule{When: []Condition{{Key: "source.ip", Values: some(g, pools["source.ip"], 2)}}}
+	}
+	s.Policies = []Policy{{Name: s.Name, Action: one(g, []string{"ALLOW", "DENY"}), Rules: []PolicyRule{r}}}
 	return s
 }
 

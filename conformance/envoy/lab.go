@@ -138,7 +138,8 @@ func (l *Lab) model(name string, m *config.Model) (*Side, error) {
 		return nil, err
 	}
 	for _, p := range w.Serve(m) {
-		if p.Severity == config.Error && p.Reason != "BackendNotFound" { // one is missing on purpose
+		missing := p.Reason == "BackendNotFound" || p.Field == "refs" // a backend that is so on purpose
+		if p.Severity == config.Error && !missing {
 			err = errors.Join(err, fmt.Errorf("%s: %s %s/%s: %s: %s", name, p.Kind, p.Namespace, p.Name, p.Field, p.Message))
 		}
 	}

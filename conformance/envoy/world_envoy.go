@@ -201,7 +201,11 @@ func (w *World) routes(s *Subject) []any {
 			if m.Method != "" {
 				method = 1
 			}
-			all = append(all, ordered{r, m, [5]int{kind, len(m.Path), method, len(m.Headers), len(m.Query)}})
+			length := len(m.Path)
+			if m.PathKind == "PathPrefix" {
+				length = max(1, len(strings.TrimSuffix(m.Path, "/"))) // istiod sorts what it has translated
+			}
+			all = append(all, ordered{r, m, [5]int{kind, length, method, len(m.Headers), len(m.Query)}})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b ordered) int {
@@ -340,11 +344,12 @@ func (d *Redirect) envoy(m RouteMatch) Object {
 	if d.Host != "" {
 		o["host_redirect"] = d.Host
 	}
-	switch {
-	case d.Port != 0:
-		o["port_redirect"] = d.Port
-	case d.Scheme == "": // Istio: the port of the listener
-		o["port_redirect"] = 80
+	port, https := d.Port, d.Scheme == "https"
+	if port == 0 && d.Scheme == "" {
+		port = 80 // of the listener
+	}
+	if port != 0 && (https || port != 80) && (!https || port != 443) { // istiod leaves out what the scheme implies
+		o["port_redirect"] = port
 	}
 	if c := map[int]string{302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT", 308: "PERMANENT_REDIRECT"}[d.Status]; c != "" {
 		o["response_code"] = c
