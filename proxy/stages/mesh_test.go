@@ -44,6 +44,7 @@ type mesh struct {
 	http   *http.Client
 	model  *config.Model
 	ids    int
+	moves  bool // keys change under the test: what is explained may be a moment newer
 
 	mu      sync.Mutex
 	records map[string]chan telemetry.Record // guarded by mu: by request id
@@ -199,8 +200,8 @@ func (m *mesh) ask(method, target string, body io.Reader, fields ...string) answ
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if len(e.NotAsked) == 0 {
-		if e.Status != a.rec.Code || (e.Decision == "deny") != a.rec.Denied || (e.Decision == "allow") != (len(a.seen) == 1) || a.rec.Denied && e.Details != a.rec.Details {
+	if len(e.NotAsked) == 0 && !m.moves {
+		if e.Status != a.rec.Code || (e.Decision == "deny") != a.rec.Denied || (e.Action == "forward") != (len(a.seen) == 1) || a.rec.Denied && e.Details != a.rec.Details {
 			m.t.Errorf("%s %s: explained as %s %d %q, logged as %d %q, denied %v", method, target, e.Decision, e.Status, e.Details, a.rec.Code, a.rec.Details, a.rec.Denied)
 		}
 	}
