@@ -1,6 +1,7 @@
 package testmesh
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,8 +37,9 @@ type App struct {
 	srv *http.Server
 
 	mu    sync.Mutex
-	seen  []Seen // guarded by mu
-	count int    // guarded by mu
+	seen  []Seen        // guarded by mu
+	count int           // guarded by mu
+	next  chan struct{} // guarded by mu: closed at the next request; nil: nobody waits
 	limit int
 }
 
@@ -108,6 +110,10 @@ func (a *App) record(s Seen) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.count++
+	if a.next != nil {
+		close(a.next)
+		a.next = nil
+	}
 	if len(a.seen) < a.limit {
 		a.seen = append(a.seen, s)
 	}
@@ -131,6 +137,27 @@ func (a *App) Find(id string) []Seen {
 		}
 	}
 	return out
+}
+
+// Await is Find that waits for the first of them, and returns nil when ctx ends
+// before.
+func (a *App) Await(ctx context.Context, id string) []Seen {
+	for {
+		a.mu.Lock()
+		if a.next == nil {
+			a.next = make(chan struct{})
+		}
+		next := a.next
+		a.mu.Unlock()
+		if s := a.Find(id); len(s) > 0 {
+			return s
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // Kill closes the listener and every connection at once, as a crashing pod does.

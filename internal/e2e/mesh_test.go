@@ -1,0 +1,284 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/internal/testmesh"
+	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	podV1 = "127.60.0.1"
+	podV2 = "127.60.0.2"
+	dead  = "127.60.0.9" // a pod whose node proxy is gone
+)
+
+const frame = `apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+`
+
+// service is the manifest of one service of port 80 with its endpoints.
+func service(n int, name, protocol string, port int, pods ...string) string {
+	s := fmt.Sprintf(`apiVersion: v1
+kind: Service
+metadata: {name: %[1]s, namespace: shop}
+spec: {clusterIP: 10.96.7.%[2]d, ports: [{name: p, port: 80, targetPort: %[4]d, appProtocol: %[3]s}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[1]s-1, namespace: shop, labels: {kubernetes.io/service-name: %[1]s}}
+addressType: IPv4
+ports: [{name: p, port: %[4]d}]
+endpoints:
+`, name, n, protocol, port)
+	if len(pods) == 0 {
+		return strings.TrimSuffix(s, "\n") + " []\n---\n"
+	}
+	for _, p := range pods {
+		s += fmt.Sprintf("- {addresses: [%s], targetRef: {kind: Pod, name: pod-%s, namespace: shop}}\n", p, p[strings.LastIndex(p, ".")+1:])
+	}
+	return s + "---\n"
+}
+
+func pod(ip string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: pod-%s, namespace: shop}
+spec: {serviceAccountName: cart}
+status: {phase: Running, podIP: %s, conditions: [{type: Ready, status: "True"}]}
+---
+`, ip[strings.LastIndex(ip, ".")+1:], ip)
+}
+
+// mesh is a waypoint that serves testdata/routes.yaml, and its surroundings.
+type mesh struct {
+	root    *testing.T // what was started ends with it
+	t       *testing.T // the test under way
+	w       *testmesh.Waypoint
+	v1, v2  *testmesh.App
+	builder *kube.Builder
+	ca      *identity.CA
+	clients map[string]*testmesh.Client
+	http    *http.Client
+	fronts  map[string]string // address by client namespace and VIP
+
+	mu      sync.Mutex
+	records map[string]telemetry.Record // guarded by mu: by request id
+	arrived *sync.Cond
+}
+
+// Finish implements telemetry.Tracer.
+func (m *mesh) Finish(r *telemetry.Record) {
+	c := *r
+	c.RequestID, c.Details, c.Policy = strings.Clone(r.RequestID), strings.Clone(r.Details), strings.Clone(r.Policy)
+	m.mu.Lock()
+	m.records[c.RequestID] = c
+	m.mu.Unlock()
+	m.arrived.Broadcast()
+}
+
+// record waits for what the data path logged of a request.
+func (m *mesh) record(id string) telemetry.Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for {
+		if r, ok := m.records[id]; ok {
+			return r
+		}
+		m.arrived.Wait()
+	}
+}
+
+func newMesh(t *testing.T) *mesh {
+	m := &mesh{root: t, t: t, records: map[string]telemetry.Record{}, clients: map[string]*testmesh.Client{}, fronts: map[string]string{}}
+	m.arrived = sync.NewCond(&m.mu)
+	var err error
+	if m.ca, err = identity.NewCA("cluster.local"); err != nil {
+		t.Fatal(err)
+	}
+	apps := map[string]**testmesh.App{podV1: &m.v1, podV2: &m.v2}
+	for ip, app := range apps {
+		if *app, err = testmesh.NewApp("v"+ip[len(ip)-1:], ip+":8080"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*app).Close() })
+		n, err := testmesh.NewNode(netip.MustParseAddr(ip), m.source("shop", "cart"), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { n.Close() })
+	}
+	src := m.source("shop", "waypoint")
+	m.w, err = testmesh.NewWaypoint(testmesh.WaypointOptions{Source: src, Proxy: func(o *proxy.Options) {
+		o.Telemetry = telemetry.New(telemetry.Options{Tracer: m, Sampler: telemetry.NewSampler(100)})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.w.Close)
+	routes, err := os.ReadFile("testdata/routes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.serve(frame + pod(podV1) + pod(podV2) + pod(dead) +
+		service(1, "cart", "http", 8080, podV1, podV2) + service(2, "v1", "http", 8080, podV1) +
+		service(3, "v2", "http", 8080, podV2) + service(4, "empty", "http", 8080) +
+		service(5, "dead", "http", 8080, dead) + service(6, "anyport", "http", 8080, podV1) +
+		service(7, "rpc", "grpc", 9090, podV1) + service(8, "raw", "tcp", 7070) +
+		service(9, "greeter", "tcp", 7070, podV1) + string(routes))
+	m.http = &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(m.http.CloseIdleConnections)
+	return m
+}
+
+func (m *mesh) serve(yaml string) {
+	m.t.Helper()
+	objs := kube.NewObjects()
+	list, err := kube.Parse("mesh.yaml", []byte(yaml))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, o := range list {
+		objs.Put(o)
+	}
+	m.builder = kube.NewBuilder(kube.Options{})
+	for _, p := range m.w.Serve(m.builder.Build(objs)) {
+		// Backends that are missing, and the kind that loses a port, are meant.
+		if p.Severity == config.Error && p.Reason != "BackendNotFound" && p.Name != "loser" {
+			m.t.Errorf("%s %s/%s %s: %s (%s)", p.Kind, p.Namespace, p.Name, p.Field, p.Message, p.Reason)
+		}
+	}
+}
+
+func (m *mesh) source(ns, sa string) identity.Source {
+	s := m.ca.Source(ns, sa, time.Hour)
+	m.root.Cleanup(func() { s.Close() })
+	return s
+}
+
+// front is where a client of a namespace reaches 10.96.7.vip:80.
+func (m *mesh) front(ns string, vip int) string {
+	m.t.Helper()
+	to := fmt.Sprintf("10.96.7.%d:80", vip)
+	if a := m.fronts[ns+to]; a != "" {
+		return a
+	}
+	c := m.clients[ns]
+	if c == nil {
+		c = testmesh.NewClient(m.source(ns, "curl"))
+		m.root.Cleanup(c.Close)
+		m.clients[ns] = c
+	}
+	k, err := c.Capture("127.0.0.1:0", func() netip.AddrPort { return m.w.Addr }, to)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.root.Cleanup(func() { k.Close() })
+	m.fronts[ns+to] = k.Addr().String()
+	return k.Addr().String()
+}
+
+// answer is a response with what the waypoint logged of it.
+type answer struct {
+	*http.Response
+	body string
+	rec  telemetry.Record
+	id   string
+}
+
+// ask makes one request and holds Explain to what became of it.
+func (m *mesh) ask(ns string, vip int, method, target string, headers ...string) answer {
+	m.t.Helper()
+	req, err := http.NewRequest(method, "http://"+m.front(ns, vip)+target, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	a := answer{id: fmt.Sprintf("%s-%d", strings.ReplaceAll(m.t.Name(), "/", "-"), time.Now().UnixNano())}
+	req.Host = "cart.shop"
+	req.Header.Set("X-Request-Id", a.id)
+	q := proxy.Question{Method: method, URL: fmt.Sprintf("http://10.96.7.%d%s", vip, target), Headers: []attrs.Field{{Name: "host", Value: "cart.shop"}}}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+		q.Headers = append(q.Headers, attrs.Field{Name: headers[i], Value: headers[i+1]})
+	}
+	if q.From, err = identity.Parse(identity.URI("cluster.local", ns, "curl")); err != nil {
+		m.t.Fatal(err)
+	}
+	e, err := proxy.Explain(m.w.Store, q)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if a.Response, err = m.http.Do(req); err != nil {
+		m.t.Fatal(err)
+	}
+	b, err := io.ReadAll(a.Body)
+	a.Body.Close()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	a.body, a.rec = string(b), m.record(a.id)
+	m.compare(e, &a.rec)
+	if loc := a.Header.Get("Location"); loc != e.Location {
+		m.t.Errorf("%s %s: Location %q, explained as %q", method, target, loc, e.Location)
+	}
+	return a
+}
+
+func (m *mesh) compare(e *proxy.Explanation, r *telemetry.Record) {
+	m.t.Helper()
+	route := "default"
+	if e.Route != "" {
+		route = e.Route + "/" + e.Rule
+	}
+	if route != r.Route {
+		m.t.Errorf("logged route %s, explained as %s", r.Route, route)
+	}
+	switch e.Action {
+	case "forward":
+		if r.Attempts == 0 && r.Upstream.IsValid() {
+			m.t.Errorf("explained as forwarded, but nothing was tried: %+v", r)
+		}
+		if r.Attempts == 0 {
+			m.t.Errorf("explained as forwarded, logged %d %s", r.Code, r.Details)
+		}
+	default:
+		if e.Status != r.Code || e.Details != r.Details || e.Flags != r.Flags.String() || r.Attempts != 0 {
+			m.t.Errorf("explained as %d %s %s, logged %d %s %v", e.Status, e.Details, e.Flags, r.Code, r.Details, r.Flags)
+		}
+	}
+}
+
+// one returns what an application saw of the request.
+func (a *answer) one(t *testing.T, app *testmesh.App) testmesh.Seen {
+	t.Helper()
+	s := app.Find(a.id)
+	if len(s) != 1 {
+		t.Fatalf("the application saw it %d times: %d %s", len(s), a.StatusCode, a.body)
+	}
+	return s[0]
+}
