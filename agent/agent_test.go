@@ -158,7 +158,7 @@ func TestDrain(t *testing.T) {
 	}{
 		{[]string{pc("5s")}, Drain{5 * time.Second, 20 * time.Second}}, // the stock value, in every ProxyConfig
 		{[]string{pc("60s")}, Drain{5 * time.Second, 55 * time.Second}},
-		{[]string{pc("2s")}, Drain{2 * time.Second, 0}},
+		{[]string{pc("2s")}, Drain{time.Second, time.Second}},
 		{[]string{pc("soon")}, Drain{5 * time.Second, 20 * time.Second}},
 		{[]string{"TERMINATION_DRAIN_DURATION_SECONDS=10"}, Drain{5 * time.Second, 5 * time.Second}},
 		{[]string{"EXIT_ON_ZERO_ACTIVE_CONNECTIONS=true"}, Drain{5 * time.Second, drainForever}},

@@ -258,7 +258,8 @@ func (s *Settings) drain(e env, pc proxyConfig) {
 	} else if v := pc.text("terminationDrainDuration"); v != "" && v != stockDuration {
 		total = s.parse("terminationDrainDuration", v, total)
 	}
-	s.Drain.Delay = min(total, drainDelay)
+	// Half at most: connections told to go need time to.
+	s.Drain.Delay = min(total/2, drainDelay)
 	s.Drain.Timeout = total - s.Drain.Delay
 }
 
