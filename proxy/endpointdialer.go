@@ -15,6 +15,8 @@ type EndpointDialer struct {
 	Dialer   Dialer
 	Resolver *net.Resolver // required for endpoints with a name only
 	Guard    hbone.Guard   // what such a name may not resolve to
+
+	names *nameCache // nil: the resolver is asked at each dial
 }
 
 // Dial opens a byte stream to ep: a tunnel whose CONNECT was answered, or TCP.
@@ -47,7 +49,7 @@ func (d *EndpointDialer) Dial(ctx context.Context, ep *balance.Endpoint) (hbone.
 
 // resolve looks the name of a DNS endpoint up. The port is that of its address.
 func (d *EndpointDialer) resolve(ctx context.Context, ep *balance.Endpoint) (netip.AddrPort, error) {
-	addrs, err := d.Resolver.LookupNetIP(ctx, "ip", ep.Hostname)
+	addrs, err := d.lookup(ctx, ep.Hostname)
 	if err != nil {
 		return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
 	}
@@ -61,4 +63,11 @@ func (d *EndpointDialer) resolve(ctx context.Context, ep *balance.Endpoint) (net
 		return netip.AddrPortFrom(a.Unmap(), ep.Addr.Port()), nil
 	}
 	return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
+}
+
+func (d *EndpointDialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	if d.names != nil {
+		return d.names.get(ctx, name)
+	}
+	return d.Resolver.LookupNetIP(ctx, "ip", name)
 }

@@ -5,6 +5,7 @@ import (
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/proxy/http1"
 	"waypoint.dev/waypoint/telemetry"
 )
 
@@ -93,7 +94,7 @@ func (t *tunnel) drain() {
 	case t.h2 != nil:
 		t.h2.SetDraining()
 	case t.sniffing:
-		_ = t.in.SetReadDeadline(time.Unix(1, 0)) // idle since it was accepted
+		_ = t.in.SetReadDeadline(time.Now().Add(http1.DrainGrace)) // idle since it was accepted
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,7 @@ type Proxy struct {
 
 	dates   dates
 	workers workers
+	names   nameCache
 	pools   poolSet
 	tunnels tunnelSet
 	mirrors mirrorCount
@@ -116,7 +118,10 @@ func New(o Options) *Proxy {
 	}
 	p := &Proxy{opts: o, sessions: o.Sessions, overload: o.Overload, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.dial = (&EndpointDialer{Dialer: o.Dialer, Resolver: o.Resolver, Guard: o.Guard}).Dial
+	p.names.init(p.ctx, func(ctx context.Context, name string) ([]netip.Addr, error) {
+		return o.Resolver.LookupNetIP(ctx, "ip", name)
+	})
+	p.dial = (&EndpointDialer{Dialer: o.Dialer, Guard: o.Guard, names: &p.names}).Dial
 	p.tunnels.init()
 	p.pools.init()
 	p.unwatch = o.Store.Watch(p.changed)
@@ -147,6 +152,7 @@ func (p *Proxy) Close() {
 	p.tunnels.close()
 	p.pools.close()
 	p.wg.Wait()
+	p.names.close()
 	p.workers.close()
 }
 

@@ -194,8 +194,11 @@ func (t *tunnel) run(c *config.Chain) {
 func (t *tunnel) sniff(patient bool) (sniffed, error) {
 	t.mu.Lock()
 	if t.draining {
-		t.mu.Unlock()
-		return sniffed{}, io.EOF
+		// Accepted while its connection drained: what it was opened for may come.
+		if err := t.in.SetReadDeadline(time.Now().Add(http1.DrainGrace)); err != nil {
+			t.mu.Unlock()
+			return sniffed{}, err
+		}
 	}
 	t.sniffing = true
 	t.mu.Unlock()

@@ -312,6 +312,40 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+func TestDrainGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newPipe()
+		s := NewServerConn(a, ServerOptions{})
+		done := make(chan error)
+		go func() {
+			for {
+				x, err := s.Next()
+				if err != nil {
+					done <- err
+					return
+				}
+				x.WriteHead(&codec.ResponseHead{Status: 204}, codec.End)
+			}
+		}()
+		b.Write([]byte(get()))
+		synctest.Wait()
+		p := make([]byte, 200)
+		b.Read(p)
+		s.SetDraining()
+		time.Sleep(DrainGrace - time.Millisecond)
+		// It crosses the drain: served, and told that it was the last.
+		b.Write([]byte(get()))
+		if err := <-done; err != io.EOF {
+			t.Error(err)
+		}
+		n, _ := b.Read(p)
+		if want := "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"; string(p[:n]) != want {
+			t.Errorf("%q", p[:n])
+		}
+		s.Close()
+	})
+}
+
 func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newPipe()

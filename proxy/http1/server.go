@@ -315,9 +315,15 @@ func (s *ServerConn) Idle() bool {
 	return s.idle
 }
 
+// DrainGrace is how long an idle connection that drains waits for a last request.
+// A client that is busy sends one within it and learns from the response that it
+// must go elsewhere; closed at once, its request could cross the close, and no
+// client may send a POST again (RFC 9112 section 9.5). Short beside a drain.
+const DrainGrace = time.Second
+
 // SetDraining makes the next response say Connection: close and be the last. An
-// idle connection wakes up: Next returns io.EOF, unless a request has already
-// arrived. May be called from any goroutine, repeatedly.
+// idle connection has [DrainGrace] for that; then Next returns io.EOF, unless a
+// request has arrived. May be called from any goroutine, repeatedly.
 func (s *ServerConn) SetDraining() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -325,7 +331,7 @@ func (s *ServerConn) SetDraining() {
 		return
 	}
 	if s.idle {
-		s.c.SetReadDeadline(time.Unix(1, 0))
+		s.c.SetReadDeadline(time.Now().Add(DrainGrace))
 	}
 }
 
