@@ -39,6 +39,9 @@ const (
 	pods    = 6
 	workers = 6               // of each kind of load
 	ttl     = 4 * time.Second // of certificates; renewed at half of it
+	// away is how many pods may be gone at once: one fewer than the tries of the
+	// default retry policy, which go to different hosts.
+	away = 2
 	// swaps is how long one configuration serves.
 	swaps = 100 * time.Millisecond
 	// notice is how long the control plane takes to learn that a pod is gone.
@@ -60,6 +63,7 @@ type mesh struct {
 	server   hbone.ServerConfig // of the nodes
 	ledger   ledger
 	slots    [pods]*slot
+	gone     chan struct{} // one element for each pod that is not well
 
 	kills, silences, leaves, cuts, snapshots atomic.Int64
 
@@ -134,6 +138,11 @@ func (m *mesh) live(ctx context.Context, s *slot) {
 	}
 	for ctx.Err() == nil {
 		pause(time.Second/2 + rand.N(time.Second))
+		select {
+		case m.gone <- struct{}{}:
+		case <-ctx.Done():
+			continue
+		}
 		switch rand.IntN(5) {
 		case 0, 1: // it crashes, and the control plane hears of it later
 			m.kills.Add(1)
@@ -158,10 +167,15 @@ func (m *mesh) live(ctx context.Context, s *slot) {
 			s.pod.close()
 		case 4: // its connections are cut, it stays
 			m.cuts.Add(int64(s.pod.door.cut()))
+			<-m.gone
 			continue
 		}
 		s.pod = startPod(m.t, s.ip, m.server, &m.ledger)
 		s.listed.Store(true)
+		// Whoever still has the configuration without it must have the next one
+		// before another goes.
+		pause(2 * swaps)
+		<-m.gone
 	}
 	s.listed.Store(true)
 }
@@ -199,7 +213,7 @@ func (m *mesh) reconfigure(ctx context.Context) {
 }
 
 func newMesh(t *testing.T) *mesh {
-	m := &mesh{t: t, serials: map[string]map[string]bool{}, ledger: ledger{seen: map[string]int{}}}
+	m := &mesh{t: t, gone: make(chan struct{}, away), serials: map[string]map[string]bool{}, ledger: ledger{seen: map[string]int{}}}
 	var err error
 	if m.ca, err = identity.NewCA("cluster.local"); err != nil {
 		t.Fatal(err)
