@@ -42,9 +42,9 @@ type WaypointOptions struct {
 	Log        *slog.Logger
 	AccessLog  *telemetry.AccessLog
 	Observer   telemetry.Tracer // gets every record
-	Env        config.Env    // hooks; they default to those of the binary
-	DrainDelay time.Duration // 0: none
-	MaxAge     time.Duration // 0: none
+	Env        config.Env       // hooks; they default to those of the binary
+	DrainDelay time.Duration    // 0: none
+	MaxAge     time.Duration    // 0: none
 	Proxy      func(*proxy.Options)
 	Stages     func(*stages.Options)
 	HBONE      func(*hbone.ServerConfig)
