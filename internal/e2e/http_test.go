@@ -110,7 +110,7 @@ func TestFilters(t *testing.T) {
 		t.Errorf("the client saw %v", a.Header)
 	}
 
-	// One mirror is slow and the other one dead: neither is waited for.
+	// One of the mirrors is dead, which delays nothing.
 	start := time.Now()
 	a = m.ask("clients", 1, "GET", "/mirror?x=1")
 	a.one(t, m.v1)
