@@ -104,8 +104,11 @@ func (x *exchange) fail(f failure, exhausted bool) {
 	default:
 		r.body = x.resetBody(f)
 	}
+	if x.result.Rule != nil {
+		r.fields = x.replyFields() // Envoy: Router::modify_headers_
+	}
 	if f == failOverflow {
-		r.fields = overloaded
+		r.fields = append(r.fields, overloaded...)
 		if x.shed != nil {
 			r.details = x.shed.Resource.String()
 		}
