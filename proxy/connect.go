@@ -9,6 +9,7 @@ import (
 
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 )
@@ -19,15 +20,20 @@ type Dialer interface {
 }
 
 // connect opens a byte stream to ep: a tunnel whose CONNECT was answered, or
-// TCP. Nothing of a request has been sent when it fails.
-func (p *Proxy) connect(ep *balance.Endpoint, set *resilience.Settings, deadline time.Time) (hbone.Conn, error) {
+// TCP, wrapped as the backend's origin says. Nothing of a request has been sent
+// when it fails.
+func (p *Proxy) connect(ep *balance.Endpoint, set *resilience.Settings, origin *originate.Origin, use originate.Use, deadline time.Time) (hbone.Conn, error) {
 	limit := time.Now().Add(or(set.ConnectTimeout, defaultConnectTimeout))
 	if !deadline.IsZero() && deadline.Before(limit) {
 		limit = deadline
 	}
 	ctx, cancel := context.WithDeadline(p.ctx, limit)
 	defer cancel()
-	return p.dial(ctx, ep)
+	c, err := p.dial(ctx, ep)
+	if err != nil {
+		return nil, err
+	}
+	return origin.Wrap(ctx, c, use)
 }
 
 // chosen is an endpoint at an address that a client chose. It is used once and

@@ -9,6 +9,7 @@ import (
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/proxy/http1"
 	"waypoint.dev/waypoint/proxy/http2"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 )
@@ -39,12 +40,13 @@ type hostPool struct {
 // h1Conn is an HTTP/1 connection to an endpoint.
 type h1Conn struct {
 	*http1.ClientConn
-	pool  *hostPool     // fixed
-	state *backendState // fixed: where it counts
-	max   uint32        // fixed: requests before it closes; 0: no limit
-	idle  time.Duration // fixed
-	born  time.Time     // fixed
-	life  time.Duration // fixed: 0 none
+	pool   *hostPool         // fixed
+	state  *backendState     // fixed: where it counts
+	origin *originate.Origin // fixed: how it was made
+	max    uint32            // fixed: requests before it closes; 0: no limit
+	idle   time.Duration     // fixed
+	born   time.Time         // fixed
+	life   time.Duration     // fixed: 0 none
 
 	// owned by whoever has the connection: an exchange, or the pool under its mu
 	served uint32
@@ -54,11 +56,12 @@ type h1Conn struct {
 // h2Conn is an HTTP/2 connection to an endpoint.
 type h2Conn struct {
 	*http2.ClientConn
-	max     uint32        // fixed
-	streams uint32        // fixed: limit of concurrent streams set by configuration; 0: the peer's
-	idle    time.Duration // fixed
-	born    time.Time     // fixed
-	life    time.Duration // fixed
+	origin  *originate.Origin // fixed: how it was made
+	max     uint32            // fixed
+	streams uint32            // fixed: limit of concurrent streams set by configuration; 0: the peer's
+	idle    time.Duration     // fixed
+	born    time.Time         // fixed
+	life    time.Duration     // fixed
 
 	served  atomic.Uint32
 	goodbye atomic.Bool // GOAWAY was said
@@ -93,9 +96,10 @@ func (hp *hostPool) lease(ep *balance.Endpoint, set *resilience.Settings, st *ba
 	if multiplexed {
 		return hp.leaseH2(ep, set, st, fresh, deadline)
 	}
+	origin := st.origin.Load()
 	for {
 		if !fresh {
-			if c := hp.takeIdle(); c != nil {
+			if c := hp.takeIdle(origin); c != nil {
 				return lease{Client: c.Client(), reused: true}, nil
 			}
 		}
@@ -107,12 +111,12 @@ func (hp *hostPool) lease(ep *balance.Endpoint, set *resilience.Settings, st *ba
 		}
 	}
 	start := time.Now()
-	conn, err := hp.p.connect(ep, set, deadline)
+	conn, err := hp.p.connect(ep, set, origin, originate.Use{Protocols: originate.HTTP(false)}, deadline)
 	if err != nil {
 		st.connectionGone()
 		return lease{}, err
 	}
-	c := &h1Conn{pool: hp, state: st, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration}
+	c := &h1Conn{pool: hp, state: st, origin: origin, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration}
 	c.ClientConn = http1.NewClientConn(conn, http1.ClientOptions{
 		MaxHead:  hp.p.opts.MaxResponseHead,
 		Released: func(_ *http1.ClientConn, reusable bool) { hp.put(c, reusable) },
@@ -153,8 +157,9 @@ func (p *Proxy) wait(st *backendState, set *resilience.Settings, deadline time.T
 	return nil
 }
 
-// takeIdle returns the connection used last, which is the likeliest to live.
-func (hp *hostPool) takeIdle() *h1Conn {
+// takeIdle returns the connection used last, which is the likeliest to live. One
+// that was not made by origin is of an older configuration and closed.
+func (hp *hostPool) takeIdle(origin *originate.Origin) *h1Conn {
 	for {
 		hp.mu.Lock()
 		n := len(hp.idle)
@@ -168,7 +173,7 @@ func (hp *hostPool) takeIdle() *h1Conn {
 		hp.busy[c] = struct{}{}
 		hp.mu.Unlock()
 		// Stray bytes behind a response, or its end: not alive.
-		if c.Reusable() && c.Alive() {
+		if c.origin == origin && c.Reusable() && c.Alive() {
 			return c
 		}
 		hp.drop(c)
@@ -210,7 +215,7 @@ func (hp *hostPool) drop(c *h1Conn) {
 func (hp *hostPool) leaseH2(ep *balance.Endpoint, set *resilience.Settings, st *backendState, fresh bool, deadline time.Time) (lease, error) {
 	for {
 		hp.mu.Lock()
-		if c := hp.leastBusy(); c != nil && !fresh {
+		if c := hp.leastBusy(st.origin.Load()); c != nil && !fresh {
 			n := c.served.Add(1)
 			c.since = time.Time{}
 			cl := c.Open()
@@ -259,13 +264,14 @@ func (hp *hostPool) dialH2(ep *balance.Endpoint, set *resilience.Settings, st *b
 			return nil, err
 		}
 	}
+	origin := st.origin.Load()
 	born := time.Now()
-	conn, err := hp.p.connect(ep, set, deadline)
+	conn, err := hp.p.connect(ep, set, origin, originate.Use{Protocols: originate.HTTP(true)}, deadline)
 	if err != nil {
 		st.connectionGone()
 		return nil, err
 	}
-	c := &h2Conn{max: set.MaxRequestsPerConn, streams: set.MaxConcurrentStreams, idle: or(set.IdleTimeout, defaultIdle), born: born, life: set.MaxConnectionDuration}
+	c := &h2Conn{origin: origin, max: set.MaxRequestsPerConn, streams: set.MaxConcurrentStreams, idle: or(set.IdleTimeout, defaultIdle), born: born, life: set.MaxConnectionDuration}
 	c.ClientConn = http2.NewClientConn(newNetConn(conn, nil), hp.p.opts.H2)
 	hp.p.wg.Go(func() {
 		<-c.Done()
@@ -276,13 +282,13 @@ func (hp *hostPool) dialH2(ep *balance.Endpoint, set *resilience.Settings, st *b
 }
 
 // leastBusy returns a usable connection with room, the one with the fewest
-// streams; hp.mu is held.
-func (hp *hostPool) leastBusy() *h2Conn {
+// streams, made by origin; hp.mu is held.
+func (hp *hostPool) leastBusy(origin *originate.Origin) *h2Conn {
 	var best *h2Conn
 	least := 0
 	for i := 0; i < len(hp.multi); {
 		c := hp.multi[i]
-		if !c.Usable() || c.life != 0 && time.Since(c.born) >= c.life {
+		if c.origin != origin || !c.Usable() || c.life != 0 && time.Since(c.born) >= c.life {
 			hp.retire(c)
 			continue
 		}

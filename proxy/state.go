@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience"
 )
 
@@ -16,6 +17,7 @@ type backendState struct {
 	outliers *resilience.Detector
 	circuit  func(from, to string)
 	waiting  waitList
+	origin   atomic.Pointer[originate.Origin] // nil: connections are as they come
 }
 
 func (v *BackendEvents) outlier(backend string, e resilience.Event) {
@@ -64,6 +66,7 @@ func (v *BackendEvents) State(b *config.Backend, prev any) any {
 			circuit:  func(from, to string) { v.circuit(key, from, to) },
 		}
 	}
+	s.origin.Store(originate.New(b, s.origin.Load()))
 	s.limits.Update(&b.Settings)
 	s.breaker.Update(b.Settings.Breaker, s.circuit)
 	s.outliers.Update(b.Settings.Outlier, b.Endpoints)
@@ -76,6 +79,9 @@ var unlimited = &backendState{outliers: resilience.NewDetector(nil)}
 func stateOf(t *config.Target) *backendState {
 	if s, _ := t.State().(*backendState); s != nil {
 		return s
+	}
+	if b := t.Spec.Load(); b.TLS != nil || b.ProxyProto != 0 {
+		return BackendState(b, nil).(*backendState) // never in the clear, though nobody keeps states
 	}
 	return unlimited
 }

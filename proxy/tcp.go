@@ -10,6 +10,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -89,7 +90,7 @@ func (s *session) open(c *config.Chain, checked bool) hbone.Conn {
 			return nil
 		}
 	}
-	route, ok := c.RouteTCP(t.conn.SNI)
+	route, ok := c.RouteTCPFor(t.conn.Peer.Namespace, t.conn.SNI)
 	if !ok {
 		r.Flags |= telemetry.FlagNR
 		r.Details = "route_not_found"
@@ -144,7 +145,7 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 		info := p.poolOf(ep.Host).infoOf(ep, spec, target.Key)
 		r.Upstream, r.Dest, r.Service, r.UpstreamCluster = ep.Addr, info.peer, info.service, info.cluster
 		r.Attempts++
-		conn, err := p.connect(ep, &spec.Settings, time.Time{})
+		conn, err := p.connect(ep, &spec.Settings, st.origin.Load(), originate.Use{Source: s.t.conn.Source, Dest: s.t.conn.Dest}, time.Time{})
 		if err == nil {
 			ep.Host.Active.Add(1)
 			r.Flags, r.Details, r.TransportFailure = 0, "", ""
@@ -205,7 +206,7 @@ func (c *countedConn) Close() error {
 
 // idle is how long both ways may be silent: the route's, the backend's, Envoy's.
 func (s *session) idle(c *config.Chain) time.Duration {
-	if route, _ := c.RouteTCP(s.t.conn.SNI); route != nil && route.Spec.Idle != 0 {
+	if route, _ := c.RouteTCPFor(s.t.conn.Peer.Namespace, s.t.conn.SNI); route != nil && route.Spec.Idle != 0 {
 		return route.Spec.Idle
 	}
 	return defaultTCPIdle

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/resilience/balance"
 )
 
 // meshFlags say which mesh and which waypoint manifests are read for.
@@ -21,6 +23,8 @@ type meshFlags struct {
 	waypoint, trustDomain, rootNamespace, clusterID, network, domain string
 	aliases                                                          []string
 	normalization                                                    string
+	locality, node                                                   string
+	labels                                                           map[string]string
 }
 
 func (f *meshFlags) register(fs *pflag.FlagSet) {
@@ -32,6 +36,9 @@ func (f *meshFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.network, "network", "", "network of this waypoint")
 	fs.StringVar(&f.domain, "domain", "cluster.local", "DNS domain of the cluster")
 	fs.StringVar(&f.normalization, "path-normalization", "BASE", "NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES")
+	fs.StringVar(&f.locality, "locality", "", "region/zone/subzone of this waypoint, for locality failover and traffic distribution (default: every endpoint is equally near)")
+	fs.StringVar(&f.node, "node", "", "node of this waypoint, for traffic distribution")
+	fs.StringToStringVar(&f.labels, "labels", nil, "labels of this waypoint's pod, key=value, for failoverPriority")
 }
 
 var normalizations = map[string]config.Normalization{
@@ -44,7 +51,17 @@ func (f *meshFlags) options() (kube.Options, error) {
 	if !ok {
 		return kube.Options{}, fmt.Errorf("--path-normalization %q: use NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES", f.normalization)
 	}
-	o := kube.Options{Mesh: config.Mesh{
+	var near balance.Locality
+	parts := strings.Split(f.locality, "/")
+	if len(parts) > 3 || f.locality != "" && slices.Contains(parts, "") {
+		return kube.Options{}, fmt.Errorf("--locality %q: use region, region/zone or region/zone/subzone", f.locality)
+	}
+	for i, to := range []*string{&near.Region, &near.Zone, &near.Subzone} {
+		if i < len(parts) {
+			*to = parts[i]
+		}
+	}
+	o := kube.Options{Locality: near, Node: f.node, Labels: f.labels, UpstreamTLS: true, Mesh: config.Mesh{
 		TrustDomain: f.trustDomain, TrustAliases: f.aliases, RootNamespace: f.rootNamespace,
 		ClusterID: f.clusterID, Network: f.network, Domain: f.domain, Normalization: n,
 	}}

@@ -56,6 +56,13 @@ func (r *clusterReader) transport(c *clusterv3.Cluster) {
 	if s.TLS != nil && !r.opts.UpstreamTLS {
 		r.fail("transport_socket", "TLS to the backend is not implemented")
 	}
+	if s.TLS != nil && r.opts.UpstreamTLS {
+		for _, n := range []string{s.TLS.CA, s.TLS.Cert} {
+			if n == "default" || n == "ROOTCA" || slices.Contains(r.c.secrets, n) {
+				r.fail("transport_socket", "the certificates of secret %s are not supported; use files", n)
+			}
+		}
+	}
 	if s.ProxyProto != 0 && !r.opts.ProxyProtocol {
 		r.fail("transport_socket", "the PROXY protocol to the backend is not implemented")
 	}

@@ -7,8 +7,10 @@ import (
 )
 
 // readReady reports, without blocking, whether a read of c would return at once.
-func readReady(c Conn) bool {
+func readReady(c any) bool {
 	switch c := c.(type) {
+	case interface{ Below() any }: // TLS on another connection
+		return readReady(c.Below())
 	case interface{ Readable() bool }:
 		return c.Readable()
 	case syscall.Conn:
