@@ -180,7 +180,11 @@ func slashAt(path string, i int, decode bool) (bool, int) {
 }
 
 // dotSegment reports whether the segment that starts at i is "." (1) or ".." (2),
-// dots possibly encoded; next is behind its closing slash.
+// dots possibly encoded, with or without parameters; next is behind its closing slash.
+//
+// A backend that knows path parameters (RFC 3986 section 3.3) reads "..;x" as "..";
+// Envoy resolves it since 1.40, though only with raw dots behind a raw slash. Here
+// every spelling counts, so that none reaches such a backend past a policy.
 func dotSegment(path string, i int, decode bool) (dots, next int) {
 	for dots < 3 && i < len(path) {
 		switch {
@@ -189,8 +193,11 @@ func dotSegment(path string, i int, decode bool) (dots, next int) {
 		case len(path)-i >= 3 && path[i] == '%' && path[i+1] == '2' && path[i+2]|0x20 == 'e':
 			i += 3
 		default:
+			if path[i] == ';' && dots > 0 {
+				return dots, behindSlash(path, i, decode)
+			}
 			slash, n := slashAt(path, i, decode)
-			if !slash || dots > 2 {
+			if !slash {
 				return 0, 0
 			}
 			return dots, i + n
@@ -201,6 +208,16 @@ func dotSegment(path string, i int, decode bool) (dots, next int) {
 		return 0, 0
 	}
 	return dots, i
+}
+
+// behindSlash returns the position behind the next slash, or the end of path.
+func behindSlash(path string, i int, decode bool) int {
+	for ; i < len(path); i++ {
+		if slash, n := slashAt(path, i, decode); slash {
+			return i + n
+		}
+	}
+	return i
 }
 
 // parent drops the last segment of dst, which ends with a slash.
