@@ -325,7 +325,7 @@ func memory() any {
 	runtime.ReadMemStats(&m)
 	return map[string]any{
 		"allocated": fmt.Sprint(m.HeapAlloc), "heap_size": fmt.Sprint(m.HeapSys), "total_physical_bytes": fmt.Sprint(m.Sys),
-		"mallocs": m.Mallocs, "goroutines": runtime.NumGoroutine(), "gc_cycles": m.NumGC,
+		"stack_inuse": m.StackInuse, "heap_inuse": m.HeapInuse, "heap_alloc": m.HeapAlloc, "mallocs": m.Mallocs, "goroutines": runtime.NumGoroutine(), "gc_cycles": m.NumGC,
 	}
 }
 

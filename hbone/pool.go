@@ -26,8 +26,8 @@ const (
 	// a serial point that a second connection relieves.
 	defaultSpreadStreams = 32
 	defaultSpreadConns   = 4
-	defaultPoolConns     = 64
-	defaultMaxWaiting    = 1024
+	defaultPoolConns     = 256
+	defaultMaxWaiting    = 16384
 	defaultBulkBytes     = 1 << 20
 	defaultProbeAfter    = time.Second
 	defaultProbeTimeout  = 2 * time.Second
@@ -55,8 +55,8 @@ type PoolConfig struct {
 	MaxStreams     int           // tunnels on a connection; the peer may allow fewer (100)
 	SpreadStreams  int           // another connection is dialed when all carry so many (32)
 	SpreadConns    int           // but for that no more than so many a destination (4)
-	MaxConns       int           // connections a destination (64)
-	MaxWaiting     int           // dials that wait for a connection, a destination (1024)
+	MaxConns       int           // connections a destination (256)
+	MaxWaiting     int           // dials that wait for a connection, a destination (16,384)
 	BulkBytes      int64         // a tunnel that moved so much within a second keeps new ones off its connection (1 MiB)
 	ProbeAfter     time.Duration // a CONNECT unanswered for so long sends a PING (1 s)
 	ProbeTimeout   time.Duration // and no answer to it for so long gives the connection up (2 s)

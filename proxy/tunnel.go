@@ -50,6 +50,8 @@ type tunnel struct {
 	shard   uint32
 	drained <-chan struct{}
 
+	first sniffed // owned by the tunnel's goroutine: what told the protocol
+
 	service    atomic.Pointer[chainService]
 	clientCert atomic.Pointer[string]
 
@@ -85,7 +87,15 @@ func (p *Proxy) serve(in inbound) {
 	defer p.overload.Release(resilience.Streams, 1)
 	p.tunnels.add(t)
 	defer p.tunnels.remove(t)
-	t.run(c)
+	// Not in a function of its own: its frame would stand below every idle tunnel.
+	switch c.Spec.Protocol {
+	case config.ProtocolTCP:
+		t.runTCP(c)
+	case config.ProtocolTLS:
+		t.runTLS(c)
+	default:
+		t.runHTTP(c)
+	}
 }
 
 // resetTunnel tells the exchanges of a tunnel that it was reset, like leaving.
@@ -149,45 +159,107 @@ func (t *tunnel) admit() (*config.Chain, bool) {
 	return c, true
 }
 
-// run serves the accepted tunnel by its protocol.
-func (t *tunnel) run(c *config.Chain) {
-	switch c.Spec.Protocol {
-	case config.ProtocolTCP:
-		t.serveTCP(c, sniffed{}, true)
-		return
-	case config.ProtocolTLS:
-		sn, err := t.sniff(false)
-		if err != nil && err != errSilent {
-			sn.release()
-			return
-		}
-		t.conn.SNI = sn.sni
-		t.serveTCP(c, sn, false)
-		return
+//go:noinline
+func (t *tunnel) runTCP(c *config.Chain) { t.serveTCP(c, sniffed{}, true) }
+
+// await waits for a tunnel's first byte, with as little on the stack as can be:
+// most tunnels spend most of their life here or waiting for a next request. It
+// reports whether there is something to read, or the way to learn is to read.
+//
+//go:noinline
+func (t *tunnel) await() bool {
+	w, ok := t.in.(interface{ WaitReadable() error })
+	return !ok || t.awaited(t.startAwait() || w.WaitReadable() != nil)
+}
+
+// startAwait notes that nothing is decided yet. It reports a tunnel that is gone.
+//
+//go:noinline
+func (t *tunnel) startAwait() (gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sniffing = true
+	// Accepted while its connection drained: what it was opened for may come.
+	return t.draining && t.in.SetReadDeadline(time.Now().Add(http1.DrainGrace)) != nil
+}
+
+// awaited looks at how the wait ended. A request that had arrived before the
+// drain did is served.
+//
+//go:noinline
+func (t *tunnel) awaited(failed bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sniffing = false
+	if !failed {
+		return true
 	}
-	auto := c.Spec.Protocol == config.ProtocolAuto
-	sn, err := t.sniff(!auto || c.HTTPOnly)
+	r, ok := t.in.(interface{ Readable() bool })
+	return t.draining && ok && r.Readable() && t.in.SetReadDeadline(time.Time{}) == nil
+}
+
+func (t *tunnel) runTLS(c *config.Chain) {
+	sn, err := t.sniff(false)
 	if err != nil && err != errSilent {
 		sn.release()
 		return
 	}
+	t.conn.SNI = sn.sni
+	t.serveTCP(c, sn, false)
+}
+
+// runHTTP serves what is declared HTTP or not declared at all. An idle tunnel
+// waits below it, so what is rare stands in functions of its own: the frames of
+// this path decide whether its stack fits into 4 KiB.
+func (t *tunnel) runHTTP(c *config.Chain) {
+	auto := c.Spec.Protocol == config.ProtocolAuto
+	if (!auto || c.HTTPOnly) && !t.await() {
+		return
+	}
+	switch t.identify(c, auto) {
+	case protoHTTP1:
+		t.serveHTTP1(c)
+	case protoHTTP2:
+		t.serveHTTP2(t.first)
+	}
+}
+
+// identify finds out what the tunnel speaks and leaves its first bytes in t.first.
+// What is no HTTP is served or closed here.
+//
+//go:noinline
+func (t *tunnel) identify(c *config.Chain, auto bool) protocol {
+	sn, err := t.sniff(!auto || c.HTTPOnly)
+	if err != nil && err != errSilent {
+		sn.release()
+		return protoUnknown
+	}
+	t.first = sn
 	switch {
 	case sn.proto == protoHTTP2:
-		t.serveHTTP2(sn)
+		return protoHTTP2
 	case sn.proto == protoHTTP1, !auto:
-		t.serveHTTP1(c, sn)
+		return protoHTTP1
 	case c.HTTPOnly:
-		// These bytes would pass beside the policies and routes of the port.
-		t.p.log.Info("connection closed: not HTTP on a port with HTTP policy", "peer", t.conn.Peer.URI, "destination", t.in.Authority(), "protocol", sn.proto.String())
-		sn.release()
-		t.recordTCP(c, func(r *telemetry.Record) {
-			r.Flags, r.Termination, r.Reason = telemetry.FlagDPE, "not_http_on_http_port", "not_http"
-		})
-		t.in.Reset()
+		t.closeNotHTTP(c, sn)
 	default:
 		t.conn.SNI = sn.sni
 		t.serveTCP(c, sn, false)
 	}
+	return protoUnknown
+}
+
+// closeNotHTTP ends a tunnel whose bytes would pass beside the policies and
+// routes of the port.
+//
+//go:noinline
+func (t *tunnel) closeNotHTTP(c *config.Chain, sn sniffed) {
+	t.p.log.Info("connection closed: not HTTP on a port with HTTP policy", "peer", t.conn.Peer.URI, "destination", t.in.Authority(), "protocol", sn.proto.String())
+	sn.release()
+	t.recordTCP(c, func(r *telemetry.Record) {
+		r.Flags, r.Termination, r.Reason = telemetry.FlagDPE, "not_http_on_http_port", "not_http"
+	})
+	t.in.Reset()
 }
 
 // sniff reads the first bytes. A drain in the meantime ends it: the tunnel is idle.
@@ -222,17 +294,24 @@ func (t *tunnel) sniff(patient bool) (sniffed, error) {
 	return sn, err
 }
 
-// serveHTTP1 answers the requests of an HTTP/1 connection, one by one.
-func (t *tunnel) serveHTTP1(c *config.Chain, sn sniffed) {
+// newHTTP1 has a frame of its own, which is gone while the tunnel idles.
+//
+//go:noinline
+func (t *tunnel) newHTTP1(c *config.Chain) *http1.ServerConn {
 	set := &c.Spec.Settings
-	sc := http1.NewServerConn(t.in, http1.ServerOptions{
+	return http1.NewServerConn(t.in, http1.ServerOptions{
 		MaxHead:     set.MaxHeadBytes,
 		AllowHTTP10: set.AllowHTTP10,
 		IdleTimeout: t.p.opts.IdleTimeout,
 		HeadTimeout: t.p.opts.HeadTimeout,
-		Sniffed:     sn.bytes(),
+		Sniffed:     t.first.bytes(),
 	})
-	sn.release()
+}
+
+// serveHTTP1 answers the requests of an HTTP/1 connection, one by one.
+func (t *tunnel) serveHTTP1(c *config.Chain) {
+	sc := t.newHTTP1(c)
+	t.first.release()
 	defer sc.Close()
 	defer t.linger()
 	t.mu.Lock()

@@ -22,15 +22,21 @@ const (
 	maxCalls = 6.5
 )
 
-// TestBudget sends requests through a waypoint process and counts.
-func TestBudget(t *testing.T) {
+// buildWaypoint builds the binary as make build does.
+func buildWaypoint(t *testing.T) string {
+	t.Helper()
 	bin := filepath.Join(t.TempDir(), "waypoint")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/waypoint") // as make build does
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/waypoint")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	l, err := start(t.Context(), bin)
+	return bin
+}
+
+// TestBudget sends requests through a waypoint process and counts.
+func TestBudget(t *testing.T) {
+	l, err := start(t.Context(), buildWaypoint(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,3 +161,26 @@ func (s *Session) tunnel(ctx context.Context, t *h2.Stream, n int, rate float64,
 	}
 	return r
 }
+
+// Each sends one request on every tunnel, one after another.
+func (s *Session) Each(ctx context.Context) error {
+	size := s.w.Buffer
+	if size == 0 {
+		size = 16 << 10
+	}
+	buf := make([]byte, size)
+	for _, t := range s.streams {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		e := exchanger{rw: t, buf: buf}
+		status, _, err := e.do(s.w.Request)
+		if err != nil {
+			return err
+		}
+		if status != 200 {
+			return fmt.Errorf("load: status %d", status)
+		}
+	}
+	return nil
+}
