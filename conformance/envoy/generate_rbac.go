@@ -76,8 +76,28 @@ func (g *Generator) rule() PolicyRule {
 // Policy adds a service with one policy of one rule, so that the rule alone decides.
 func (g *Generator) Policy() *Subject {
 	s := g.subject("rbac", "BASE")
-	s.Policies = []Policy{{Name: s.Name, Action: one(g, []string{"ALLOW", "DENY"}), Rules: []PolicyRule{g.rule()}}}
+	r := g.rule()
+	for !g.decides(s, &r) {
+		r = g.rule()
+	}
+	s.Policies = []Policy{{Name: s.Name, Action: one(g, []string{"ALLOW", "DENY"}), Rules: []PolicyRule{r}}}
 	return s
+}
+
+// decides reports whether questions aimed at a rule meet it often and miss it often.
+func (g *Generator) decides(s *Subject, r *PolicyRule) bool {
+	const sampled = 60
+	met, missed, n := 0, 0, g.n
+	for range sampled {
+		if r.meets(g.PolicyQuestion(s, r, true)) {
+			met++
+		}
+		if !r.meets(g.PolicyQuestion(s, r, false)) {
+			missed++
+		}
+	}
+	g.n = n
+	return met > sampled/3 && missed > sampled/3
 }
 
 // SourceIP adds a service whose rule asks for the address of the client's pod. It
@@ -98,7 +118,11 @@ func (g *Generator) Policies() *Subject {
 	for i := range 2 + g.r.IntN(3) {
 		p := Policy{Name: fmt.Sprint(s.Name, "-", i), Action: one(g, []string{"ALLOW", "ALLOW", "DENY", "AUDIT"})}
 		for range 1 + g.r.IntN(3) {
-			p.Rules = append(p.Rules, g.rule())
+			r := g.rule()
+			for !g.decides(s, &r) {
+				r = g.rule()
+			}
+			p.Rules = append(p.Rules, r)
 		}
 		s.Policies = append(s.Policies, p)
 	}

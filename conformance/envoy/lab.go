@@ -66,12 +66,12 @@ func (l *Lab) Close() {
 }
 
 // AddPod starts a backend.
-func (l *Lab) AddPod(name, ns, addr string, plain ...uint16) error {
+func (l *Lab) AddPod(name, ns, account, addr string, plain ...uint16) error {
 	a, err := netip.ParseAddr(addr)
 	if err != nil {
 		return err
 	}
-	p, err := NewPod(name, a, l.source(ns, name), plain...)
+	p, err := NewPod(name, a, l.source(ns, account), plain...)
 	if err == nil {
 		l.pods = append(l.pods, p)
 	}
@@ -92,11 +92,11 @@ func (l *Lab) source(ns, sa string) identity.Source {
 // AddWorld starts the pods of a generated world.
 func (l *Lab) AddWorld(w *World) error {
 	for _, b := range w.Backends {
-		if err := l.AddPod(b, w.Namespace, w.podOf(b)); err != nil {
+		if err := l.AddPod(b, w.Namespace, b, w.podOf(b)); err != nil {
 			return err
 		}
 	}
-	return l.AddPod("subject", w.Namespace, subjectPod)
+	return l.AddPod("subject", w.Namespace, "subject", SubjectPod)
 }
 
 // Side is one proxy under comparison.

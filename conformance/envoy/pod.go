@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -146,22 +145,17 @@ func (p *Pod) serve(c net.Conn, port uint16) {
 		return
 	}
 	for {
-		s, raw, err := readHead(br)
+		s, err := readHead(br)
 		if err != nil {
 			return
 		}
 		s.Pod, s.Port = p.Name, port
-		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw))) // for its framing only
-		if err != nil {
-			fmt.Fprintf(c, "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nx-pod-error: %s\r\nconnection: close\r\n\r\n", strings.ReplaceAll(err.Error(), "\n", " "))
-			return
-		}
-		body, err := readBody(br, req)
+		body, err := s.readBody(br)
 		if err != nil {
 			return
 		}
 		s.Body = short(string(body))
-		if _, err := c.Write(s.answer(req.Method, s.values)); err != nil || req.Close {
+		if _, err := c.Write(s.answer(s.Method, s.values)); err != nil || slices.Contains(s.values("connection"), "close") {
 			return
 		}
 	}
@@ -170,14 +164,15 @@ func (p *Pod) serve(c net.Conn, port uint16) {
 var errLongHead = errors.New("a head of more than a megabyte")
 
 // readHead reads lines up to the empty one.
-func readHead(br *bufio.Reader) (s Seen, raw []byte, err error) {
+func readHead(br *bufio.Reader) (s Seen, err error) {
+	size := 0
 	for first := true; ; first = false {
 		line, err := br.ReadString('\n')
 		if err != nil {
-			return s, nil, err
+			return s, err
 		}
-		if raw = append(raw, line...); len(raw) > 1<<20 {
-			return s, nil, errLongHead
+		if size += len(line); size > 1<<20 {
+			return s, errLongHead
 		}
 		line = strings.TrimRight(line, "\r\n")
 		if first {
@@ -186,16 +181,18 @@ func readHead(br *bufio.Reader) (s Seen, raw []byte, err error) {
 			continue
 		}
 		if line == "" {
-			return s, raw, nil
+			return s, nil
 		}
 		k, v, _ := strings.Cut(line, ":")
 		s.Headers = append(s.Headers, [2]string{k, strings.Trim(v, " \t")})
 	}
 }
 
-func readBody(br *bufio.Reader, req *http.Request) ([]byte, error) {
+// readBody reads what content-length or chunked framing says.
+func (s *Seen) readBody(br *bufio.Reader) ([]byte, error) {
+	length := s.values("content-length")
 	switch {
-	case slices.Contains(req.TransferEncoding, "chunked"):
+	case slices.Contains(s.values("transfer-encoding"), "chunked"):
 		var out []byte
 		for {
 			line, err := br.ReadString('\n')
@@ -220,9 +217,13 @@ func readBody(br *bufio.Reader, req *http.Request) ([]byte, error) {
 			}
 			out = append(out, chunk[:n]...)
 		}
-	case req.ContentLength > 0:
-		out := make([]byte, req.ContentLength)
-		_, err := io.ReadFull(br, out)
+	case len(length) > 0:
+		n, err := strconv.ParseUint(length[0], 10, 31)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]byte, n)
+		_, err = io.ReadFull(br, out)
 		return out, err
 	}
 	return nil, nil

@@ -53,5 +53,5 @@ func (q *Question) String() string {
 	if q.Raw != nil {
 		return fmt.Sprintf("%s %s as %v: %.120q", q.ID, q.Subject, q.Client, q.Raw)
 	}
-	return fmt.Sprintf("%s %s as %v: %s %.160s host %s %.300q", q.ID, q.Subject, q.Client, q.Method, q.Target, q.Host, q.Headers)
+	return fmt.Sprintf("%s %s as %v: %s %.160s host %s %.90q", q.ID, q.Subject, q.Client, q.Method, q.Target, q.Host, q.Headers)
 }

@@ -27,13 +27,12 @@ func LoadSample(testdata, name string) (*Resources, error) {
 	return r, nil
 }
 
-// SamplePods are the pods of the samples: name, which is also the account, and address.
-var SamplePods = [][2]string{
-	{"web", "127.8.1.21"}, {"web", "127.8.2.21"}, {"cart", "127.8.1.31"}, {"cart", "127.8.2.31"}, {"pay", "127.8.1.41"}, {"auto", "127.8.1.61"},
+// SamplePods are the pods of the samples: name, account, address. The last one is
+// outside of the mesh.
+var SamplePods = [][3]string{
+	{"web-1", "web", "127.8.1.21"}, {"web-2", "web", "127.8.2.21"}, {"cart-v1-1", "cart", "127.8.1.31"}, {"cart-v2-1", "cart", "127.8.2.31"},
+	{"pay-1", "pay", "127.8.1.41"}, {"auto-1", "auto", "127.8.1.61"}, {"web-3", "web", "127.8.2.22"},
 }
-
-// SamplePlain is the pod of the samples outside of the mesh.
-var SamplePlain = [2]string{"web", "127.8.2.22"}
 
 var (
 	sampleVIPs  = []string{"10.96.1.1:80", "10.96.1.2:80", "10.96.1.3:80", "10.96.1.4:80", "10.96.1.7:7000"}
@@ -43,16 +42,18 @@ var (
 	sampleHosts   = []string{"web.shop.svc.cluster.local", "WEB.shop.svc.cluster.local", "a.example.com", "other"}
 	sampleHeaders = [][2]string{{"x-canary", "true"}, {"x-canary", "false"}, {"x-blocked", ""}, {"x-blocked", "1"}, {"x-team", "blue"}, {"x-team", "green-1"}, {"x-team", "red"}, {"x-no", "1"}, {"x-no", "2"}, {"x-secret", "1"}, {"x-c", "1"}, {"x-forwarded-for", "192.0.2.7"}, {"origin", "https://app.example.com"}, {"origin", "https://x.example.org"}}
 	sampleClients = []Client{{"clients", "curl", "127.8.20.1"}, {"clients", "web", "127.8.20.2"}, {"shop", "cart", "127.8.21.1"}, {"shop", "robot", "127.8.21.2"}, {"untrusted", "x", "127.8.22.1"}, {"evil-1", "x", "127.8.22.2"}}
-	// samplePods are those between which the samples' weights and balancers decide.
-	samplePods = []string{"web", "cart"}
 )
 
 // SampleQuestions are n questions to a sample.
 func (g *Generator) SampleQuestions(name string, n int) []*Question {
 	var qs []*Question
+	vips := sampleVIPs
+	if name == "03-authz" {
+		vips = append([]string{vips[0]}, vips[2:]...) // cart asks an external authorizer
+	}
 	for range n {
 		q := g.base(&Subject{Name: name, Kind: "sample"})
-		q.Authority, q.Target, q.Host, q.Client = one(g, sampleVIPs), one(g, samplePaths), one(g, sampleHosts), one(g, sampleClients)
+		q.Authority, q.Target, q.Host, q.Client = one(g, vips), one(g, samplePaths), one(g, sampleHosts), one(g, sampleClients)
 		q.Method = one(g, []string{"GET", "GET", "GET", "HEAD", "POST", "OPTIONS"})
 		if g.chance(60) {
 			q.Headers = some(g, sampleHeaders, 2)

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// The addresses of the lab's pods.
+// SubjectPod is the pod of all subjects of a world.
 const (
 	backendNet  = loopNet + "1." // 127.8.1.1 is the pod of the first backend
-	subjectPod  = loopNet + "1.100"
+	SubjectPod  = loopNet + "1.100"
 	backendPort = 8080
 )
 
@@ -36,11 +36,11 @@ func (w *World) Resources(base *Resources) *Resources {
 		out.add(w.cluster(b+"."+w.Namespace+".svc.cluster.local", b, false), w.endpoints(b+"."+w.Namespace+".svc.cluster.local", b, w.podOf(b)))
 		out.Workloads = append(out.Workloads, w.workload(b, w.podOf(b)))
 	}
-	out.Workloads = append(out.Workloads, w.workload("subject", subjectPod))
+	out.Workloads = append(out.Workloads, w.workload("subject", SubjectPod))
 	var chains, ranges []any
 	for _, s := range w.Subjects {
 		host := s.Host(w.Namespace)
-		out.add(w.cluster(host, s.Name, s.HTTP2), w.endpoints(host, "subject", subjectPod))
+		out.add(w.cluster(host, s.Name, s.HTTP2), w.endpoints(host, "subject", SubjectPod))
 		name := clusterName(host)
 		chains = append(chains, Object{"name": name, "filters": []any{Object{"name": "envoy.filters.network.http_connection_manager", "typed_config": w.hcm(s)}}})
 		ranges = append(ranges, Object{

@@ -13,7 +13,7 @@ func (w *World) Manifests(norm string) []byte {
 		w.object("v1", "Namespace", "", Object{}, Object{"labels": Object{"istio.io/dataplane-mode": "ambient", "istio.io/use-waypoint": "waypoint"}, "name": w.Namespace}),
 		w.object("gateway.networking.k8s.io/v1", "Gateway", "waypoint", Object{"spec": Object{
 			"gatewayClassName": "istio-waypoint", "listeners": []any{Object{"name": "mesh", "port": 15008, "protocol": "HBONE"}}}}, nil),
-		w.pod("subject", subjectPod),
+		w.pod("subject", SubjectPod),
 	}
 	for i, b := range w.Backends {
 		items = append(items, w.pod(b, w.podOf(b)), w.service(b, fmt.Sprint("10.97.0.", 1+i), false), w.slice(b, b, w.podOf(b)))
@@ -22,7 +22,7 @@ func (w *World) Manifests(norm string) []byte {
 		if s.Norm != norm {
 			continue
 		}
-		items = append(items, w.service(s.Name, s.VIP(), s.HTTP2), w.slice(s.Name, "subject", subjectPod))
+		items = append(items, w.service(s.Name, s.VIP(), s.HTTP2), w.slice(s.Name, "subject", SubjectPod))
 		if len(s.Routes) > 0 {
 			var rules []any
 			for i := range s.Routes {
