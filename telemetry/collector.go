@@ -49,6 +49,7 @@ func (r *Reporter) Collect(ch chan<- prometheus.Metric) {
 	if r.opts.Log != nil {
 		ch <- prometheus.MustNewConstMetric(descLogLost, prometheus.CounterValue, float64(r.opts.Log.Lost()))
 	}
+	r.denied.collect(ch)
 	// The same labels may stand in several parts of the registry: one for each
 	// shard of tunnels that saw them. They are summed before they are sent.
 	sums := map[seriesKey]*sum{}

@@ -35,6 +35,8 @@ type Reporter struct {
 	peers    map[Peer]*Peer
 	services map[Service]*Service
 
+	denied denials
+
 	active atomic.Int64 // exchanges under way, for drain and admin
 	total  atomic.Uint64
 }
@@ -150,6 +152,9 @@ func (r *Reporter) series(rec *Record) *series {
 }
 
 func (r *Reporter) emit(rec *Record) {
+	if rec.Denied {
+		r.denied.add(rec.Policy, rec.Reason)
+	}
 	if r.opts.Log != nil {
 		r.opts.Log.write(rec)
 	}
