@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"waypoint.dev/waypoint/admin"
+	"waypoint.dev/waypoint/admin/view"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/identity"
@@ -94,6 +96,13 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.maxAge, "max-connection-age", 30*time.Minute, "ask clients to reconnect after about so long, so that new replicas get their share; 0: never")
 }
 
+// fileDump is the configuration dump, with the conditions that a controller would
+// write to the objects' status.
+type fileDump struct {
+	view.Dump
+	Statuses []string `json:"statuses,omitempty"`
+}
+
 func runCommand() *cobra.Command {
 	var (
 		s                settings
@@ -134,6 +143,16 @@ The certificate is a SPIFFE identity of the mesh (spiffe://<domain>/ns/<namespac
 			if err != nil {
 				return err
 			}
+			var statuses atomic.Pointer[[]string]
+			s.admin = func(in *instance, a *admin.Options) {
+				a.Dump = func(map[string]string) any {
+					d := fileDump{Dump: view.Config(in.store.Load(), in.compile.list())}
+					if l := statuses.Load(); l != nil {
+						d.Statuses = *l
+					}
+					return d
+				}
+			}
 			in, err := start(s, ids, log, level)
 			if err != nil {
 				ids.Close()
@@ -143,7 +162,13 @@ The certificate is a SPIFFE identity of the mesh (spiffe://<domain>/ns/<namespac
 			return in.run(cmd.Context(), func(ctx context.Context) error {
 				return kube.Watch(ctx, dir, kube.WatchOptions{Failed: func(err error) {
 					log.Error("the configuration directory cannot be read; what was read stays in force", "error", err)
-				}}, func(objs *kube.Objects) { in.publish(b.Build(objs)) })
+				}}, func(objs *kube.Objects) {
+					in.publish(b.Build(objs))
+					var text strings.Builder
+					kube.PrintStatuses(&text, b)
+					lines := strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
+					statuses.Store(&lines)
+				})
 			})
 		},
 	}
