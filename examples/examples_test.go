@@ -1,4 +1,3 @@
-// Package examples holds one folder for each feature; its test keeps them true.
 package examples
 
 import (
