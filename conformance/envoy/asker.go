@@ -105,11 +105,10 @@ func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
 // Ask sends a question and waits for its answer. An error is one of the harness;
 // what the side did wrong is in the answer.
 func (a *Asker) Ask(q *Question) (Answer, error) {
-	k := tunnelKey{q.Client, q.Authority}
 	if q.Proto2 {
-		k.authority += "#h2"
 		return a.ask2(q)
 	}
+	k := tunnelKey{q.Client, q.Authority}
 	if q.Raw != nil {
 		a.drop(k) // a malformed request starts on a fresh connection
 	}
@@ -236,16 +235,10 @@ func (a *Asker) tunnel2(k tunnelKey) (*tunnel, error) {
 		return nil, err
 	}
 	tr := &http2.Transport{AllowHTTP: true, DisableCompression: true}
-	if t.h2, err = tr.NewClientConn(streamConn{t.s}); err != nil {
+	if t.h2, err = tr.NewClientConn(load.NetConn(t.s)); err != nil {
 		t.s.Close()
 		return nil, err
 	}
 	a.tunnels[named] = t
 	return t, nil
 }
-
-// streamConn is a stream as net/http2 wants its connections.
-type streamConn struct{ *h2.Stream }
-
-func (streamConn) LocalAddr() net.Addr  { return &net.TCPAddr{} }
-func (streamConn) RemoteAddr() net.Addr { return &net.TCPAddr{} }

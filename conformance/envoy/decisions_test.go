@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	seed     = 1
-	minCases = 10000 // a run that asked fewer has lost a part of its corpus
+	minCases = 15000 // a run that asked fewer has lost a part of its corpus
 )
 
 // start runs all sides of a generated world.

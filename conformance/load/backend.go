@@ -14,7 +14,7 @@ import (
 )
 
 // Backend answers HTTP/1.1 GETs right inside the tunnels it takes, as cheaply as
-// can be: GET /N answers N bytes.
+// can be: GET /N answers N bytes. It takes HTTP/2 and gRPC too, less cheaply.
 type Backend struct {
 	srv *hbone.Server
 	wg  sync.WaitGroup
@@ -47,8 +47,12 @@ func (b *Backend) ServeTunnel(t *hbone.Tunnel) {
 	var out []byte
 	n := 0
 	for {
+		if n >= len(preface) && bytes.HasPrefix(buf[:n], preface) {
+			b.serve2(t, buf[:n])
+			return
+		}
 		i := bytes.Index(buf[:n], headEnd)
-		if i < 0 {
+		if i < 0 || n < len(preface) && bytes.HasPrefix(preface, buf[:n]) {
 			if n == len(buf) {
 				return
 			}

@@ -23,6 +23,7 @@ type Workload struct {
 	Requests  int     // in all
 	Rate      float64 // requests a second over all tunnels; 0: closed loop
 	Buffer    int     // read buffer of a tunnel; 0: 16 KiB
+	Protocol  Protocol
 }
 
 // Result of a workload.
@@ -50,6 +51,7 @@ type Session struct {
 	w       Workload
 	conns   []*Conn
 	streams []*h2.Stream
+	http2   []*exchanger2 // of streams, unless Protocol is HTTP1
 }
 
 // Open dials all connections and tunnels.
@@ -69,6 +71,15 @@ func Open(ctx context.Context, w Workload) (*Session, error) {
 				return nil, err
 			}
 			s.streams = append(s.streams, t)
+			if w.Protocol == HTTP1 {
+				continue
+			}
+			e, err := newExchanger2(t, w.Request, w.Protocol == GRPC)
+			if err != nil {
+				s.Close()
+				return nil, err
+			}
+			s.http2 = append(s.http2, e)
 		}
 	}
 	return s, nil
@@ -76,6 +87,9 @@ func Open(ctx context.Context, w Workload) (*Session, error) {
 
 // Close ends all tunnels and connections.
 func (s *Session) Close() {
+	for _, e := range s.http2 {
+		e.close()
+	}
 	for _, t := range s.streams {
 		t.Close()
 	}
@@ -96,9 +110,9 @@ func (s *Session) Run(ctx context.Context, requests int, rate float64) (*Result,
 	)
 	each := requests / len(s.streams)
 	start := time.Now()
-	for i, t := range s.streams {
+	for i := range s.streams {
 		wg.Go(func() {
-			r := s.tunnel(ctx, t, each, rate/float64(len(s.streams)), start.Add(stagger(i, len(s.streams), rate)))
+			r := s.tunnel(ctx, s.asker(i, nil), each, rate/float64(len(s.streams)), start.Add(stagger(i, len(s.streams), rate)))
 			mu.Lock()
 			defer mu.Unlock()
 			total.Requests += r.Requests
@@ -124,12 +138,25 @@ func stagger(i, n int, rate float64) time.Duration {
 	return time.Duration(float64(i) / rate * float64(time.Second))
 }
 
-func (s *Session) tunnel(ctx context.Context, t *h2.Stream, n int, rate float64, next time.Time) Result {
-	size := s.w.Buffer
-	if size == 0 {
-		size = 16 << 10
+// asker asks on tunnel i, over HTTP/1.1 with buf or one of its own.
+func (s *Session) asker(i int, buf []byte) asker {
+	if s.http2 != nil {
+		return s.http2[i]
 	}
-	e := exchanger{rw: t, buf: make([]byte, size)}
+	if buf == nil {
+		buf = make([]byte, s.buffer())
+	}
+	return &exchanger{rw: s.streams[i], buf: buf}
+}
+
+func (s *Session) buffer() int {
+	if s.w.Buffer == 0 {
+		return 16 << 10
+	}
+	return s.w.Buffer
+}
+
+func (s *Session) tunnel(ctx context.Context, e asker, n int, rate float64, next time.Time) Result {
 	r := Result{latencies: make([]time.Duration, 0, n)}
 	var interval time.Duration
 	if rate > 0 {
@@ -164,17 +191,12 @@ func (s *Session) tunnel(ctx context.Context, t *h2.Stream, n int, rate float64,
 
 // Each sends one request on every tunnel, one after another.
 func (s *Session) Each(ctx context.Context) error {
-	size := s.w.Buffer
-	if size == 0 {
-		size = 16 << 10
-	}
-	buf := make([]byte, size)
-	for _, t := range s.streams {
+	buf := make([]byte, s.buffer())
+	for i := range s.streams {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		e := exchanger{rw: t, buf: buf}
-		status, _, err := e.do(s.w.Request)
+		status, _, err := s.asker(i, buf).do(s.w.Request)
 		if err != nil {
 			return err
 		}
