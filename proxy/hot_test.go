@@ -108,8 +108,10 @@ func FuzzTunnel(f *testing.F) {
 			if err != nil || b[0] > 0x7f {
 				return
 			}
+			// One answer a connection, which then ends: a second request of the same
+			// tunnel would wait for ever on a backend that only listens, since this
+			// tunnel has no way to tell of its reset.
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-			_, _ = io.Copy(io.Discard, br)
 		})
 		c, ft := r.tunnel()
 		go func() { _, _ = io.Copy(io.Discard, struct{ io.Reader }{c}) }()
