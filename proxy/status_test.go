@@ -92,6 +92,16 @@ func TestOwnAnswers(t *testing.T) {
 		{name: "unknown cluster of Envoy", edit: edited(func(r *routing.Rule) {
 			r.Backends = []routing.Backend{{Ref: -1, Weight: 1, Invalid: "unknown cluster", Status: 503}}
 		}), code: 503, flags: telemetry.FlagNC, details: "cluster_not_found"},
+		{name: "missing backend, response edited", edit: edited(func(r *routing.Rule) {
+			r.Backends = []routing.Backend{{Ref: -1, Weight: 1, Invalid: "no such service", Status: 500}}
+			r.Filters.Response = &routing.HeaderOps{Set: []routing.HeaderValue{{Name: "x-rule", Value: "r"}}}
+		}), code: 500, flags: telemetry.FlagNC, details: "cluster_not_found", header: "X-Rule: r"},
+		{name: "no endpoint, response edited", edit: func(m *config.Model) {
+			edited(func(r *routing.Rule) {
+				r.Filters.Response = &routing.HeaderOps{Set: []routing.HeaderValue{{Name: "x-rule", Value: "r"}}}
+			})(m)
+			m.Backends["cart.shop.svc.cluster.local|80"].Endpoints = nil
+		}, code: 503, body: "no healthy upstream", flags: telemetry.FlagUH, details: "no_healthy_upstream", header: "X-Rule: r"},
 		{name: "no backends", edit: edited(func(r *routing.Rule) { r.Backends = nil }), code: 500, details: "direct_response"},
 		{name: "all weights zero", edit: edited(func(r *routing.Rule) { r.Backends[0].Weight = 0 }), code: 500, details: "direct_response"},
 		{name: "broken rule", edit: edited(func(r *routing.Rule) { r.Broken = "bad filter" }), code: 500, details: "direct_response"},
