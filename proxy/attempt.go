@@ -300,9 +300,11 @@ func (x *exchange) why(err error) failure {
 // middle of its body, or was cut off.
 func (x *exchange) left() outcome {
 	if x.cut.Load() && !x.gone.Load() {
-		if !x.started {
-			x.fail(failCut, false)
+		if d := x.denial.Load(); !x.started && d != nil {
+			x.decided(*d)
+			x.denied(*d)
 		} else {
+			x.cutRecord()
 			x.rec.Flags |= failCut.flag()
 			x.rec.Details = failCut.details(true)
 			x.srv.Abort(codec.AbortCancel)

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy/codec"
@@ -39,6 +40,8 @@ type exchange struct {
 	srv codec.Server
 	in  *codec.RequestHead
 	now time.Time
+
+	asked uint64 // owner only: Proxy.changes before the policies were asked
 
 	req   attrs.Request
 	known known
@@ -104,6 +107,7 @@ type exchange struct {
 	// left, and a policy change cut it.
 	gone    atomic.Bool
 	cut     atomic.Bool
+	denial  atomic.Pointer[authz.Decision] // by which a policy change cut it; set before cut
 	cancel  sync.Mutex   // guards current
 	current codec.Client // the attempt's, nil between attempts
 
@@ -240,6 +244,7 @@ func (x *exchange) reset() {
 	x.rec = telemetry.Record{}
 	x.gone.Store(false)
 	x.cut.Store(false)
+	x.denial.Store(nil)
 }
 
 // emptied returns fs without elements, of a room worth keeping.

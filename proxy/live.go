@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/proxy/http1"
@@ -69,16 +70,31 @@ func (t *tunnel) leave(x *exchange) {
 	t.mu.Unlock()
 }
 
-// markStreaming notes a response with no end in sight: a change of policies may
-// cut it.
-func (x *exchange) markStreaming(h *codec.ResponseHead) {
-	if h.Length >= 0 && h.Status != 101 {
+// markStreaming notes that the end of the exchange is not in sight: a change of
+// policies may cut it from here on. length is of what is still to come, in either
+// direction; below chunkSize the end is on its way. It may be called again.
+func (x *exchange) markStreaming(length int64) {
+	if length >= 0 && length <= chunkSize {
 		return
 	}
-	x.t.mu.Lock()
+	t := x.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x.denial.Load() != nil {
+		return
+	}
 	x.streaming = true
-	x.t.mu.Unlock()
+	if x.overtaken() {
+		// The change came between the check and here, and found nothing to cut.
+		if c := t.p.opts.Store.Load().Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort); c != nil {
+			x.cutIfDenied(c)
+		}
+	}
 }
+
+// overtaken reports whether policies may have changed since they were asked
+// about x. The counter moves before recheck looks for streams.
+func (x *exchange) overtaken() bool { return x.asked != x.p.changes.Load() }
 
 // drain ends what can end without loss.
 func (t *tunnel) drain() {
@@ -110,30 +126,66 @@ func (t *tunnel) recheck(s *config.Snapshot) {
 		return // nothing is left that could deny; the destination's own end will come
 	}
 	if t.tcp != nil {
-		if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
-			t.tcp.cut(d)
+		if d := t.connDenial(c); d != nil {
+			t.tcp.cut(*d)
 		} else if c.HTTPOnly && !t.tcp.declared {
 			t.tcp.cutFor("http_only")
 		}
 		return
 	}
 	for x := t.live; x != nil; x = x.next {
-		if x.streaming && !x.stillAllowed(c) {
-			x.streaming = false
-			x.told.Add(1)
-			t.p.workers.do(&x.cutting)
+		if x.streaming {
+			x.cutIfDenied(c)
 		}
 	}
 }
 
-// stillAllowed asks the policies about a request that is under way. Its head is
-// as it was when they were asked first.
-func (x *exchange) stillAllowed(c *config.Chain) bool {
+// connDenial is what the policies of c say against an open connection, short of
+// asking external authorizers; nil: nothing.
+func (t *tunnel) connDenial(c *config.Chain) *authz.Decision {
+	if d := c.Conn.CheckConn(&t.conn); !d.Allowed {
+		return &d
+	}
+	if provider, d, _, ok := c.Conn.CustomConn(&t.conn, 0); ok && provider == "" {
+		return &d
+	}
+	return nil
+}
+
+// cutIfDenied cuts x if the policies of c deny it; t.mu is held.
+func (x *exchange) cutIfDenied(c *config.Chain) {
+	d := x.requestDenial(c)
+	if d == nil {
+		return
+	}
+	x.streaming = false
+	x.denial.Store(d)
+	x.told.Add(1)
+	x.p.workers.do(&x.cutting)
+}
+
+// requestDenial is what the policies of c say against a request that is under
+// way, short of asking external authorizers; nil: nothing. Its head is as it was
+// when they were asked first.
+func (x *exchange) requestDenial(c *config.Chain) *authz.Decision {
 	for i := range c.Stages {
-		st := &c.Stages[i]
-		if st.Kind == config.StageAuthz && !st.Authz.Check(&x.req).Allowed {
-			return false
+		switch st := &c.Stages[i]; st.Kind {
+		case config.StageAuthz:
+			if d := st.Authz.Check(&x.req); !d.Allowed {
+				return &d
+			}
+		case config.StageCustom:
+			if provider, d, ok := st.Authz.Custom(&x.req); ok && provider == "" {
+				return &d
+			}
 		}
 	}
-	return true
+	return nil
+}
+
+// cutRecord writes the denial that cut x into its record.
+func (x *exchange) cutRecord() {
+	if d := x.denial.Load(); d != nil {
+		x.decided(*d)
+	}
 }

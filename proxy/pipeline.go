@@ -16,9 +16,29 @@ import (
 
 // serve takes the request through the waypoint: it always answers or aborts.
 func (x *exchange) serve() {
-	if x.decide() {
+	if x.decide() && x.holds() {
 		x.forward()
 	}
+}
+
+// holds asks the policies again if they changed while the request waited for a
+// stage, such as an external authorizer.
+func (x *exchange) holds() bool {
+	if !x.overtaken() {
+		return true
+	}
+	t := x.t
+	c := x.p.opts.Store.Load().Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort)
+	if c == nil {
+		return true // as for a request that is under way: nothing is left that could deny
+	}
+	d := x.requestDenial(c)
+	if d == nil {
+		return true
+	}
+	x.decided(*d)
+	x.denied(*d)
+	return false
 }
 
 // decide finds out what is to be done with the request. It reports whether the
@@ -27,6 +47,7 @@ func (x *exchange) serve() {
 func (x *exchange) decide() bool {
 	x.describe()
 	t := x.t
+	x.asked = x.p.changes.Load() // before the snapshot: a change in between is noticed later
 	x.chain = x.p.opts.Store.Load().Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort)
 	if x.chain == nil {
 		// The destination vanished under an open tunnel.

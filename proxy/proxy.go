@@ -84,6 +84,7 @@ type Proxy struct {
 	mirrors mirrorCount
 	shard   atomic.Uint32
 	panics  atomic.Uint64
+	changes atomic.Uint64 // of the snapshot: moves behind the swap and before recheck
 
 	wg sync.WaitGroup // sweeper
 }
@@ -158,6 +159,7 @@ func (p *Proxy) Close() {
 
 // changed is called behind each change of the snapshot.
 func (p *Proxy) changed(_, s *config.Snapshot) {
+	p.changes.Add(1)
 	p.tunnels.recheck(s)
 	select {
 	case p.poke <- struct{}{}: // pools of endpoints that are gone

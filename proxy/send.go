@@ -40,6 +40,7 @@ func (x *exchange) writeRequest(cl codec.Client) error {
 		return err
 	}
 	x.progressed(cl, false) // an HTTP/2 stream takes deadlines from here on
+	x.markStreaming(x.in.Length)
 	x.startPump(cl)
 	return nil
 }
@@ -241,7 +242,7 @@ func (x *exchange) relayBody(cl codec.Client, head *codec.ResponseHead, h *codec
 	if hold {
 		f = codec.More
 	} else {
-		x.markStreaming(h)
+		x.markStreaming(h.Length)
 	}
 	if err := x.srv.WriteHead(head, f); err != nil {
 		return err
@@ -276,7 +277,7 @@ func (x *exchange) relayBody(cl codec.Client, head *codec.ResponseHead, h *codec
 			}
 		}
 		if first {
-			x.markStreaming(h)
+			x.markStreaming(h.Length)
 		}
 	}
 }
@@ -340,6 +341,9 @@ func (x *exchange) relayed(cl codec.Client, err error) failure {
 	}
 	x.rec.Flags |= f.flag()
 	x.rec.Details = f.details(true)
+	if f == failCut {
+		x.cutRecord()
+	}
 	x.srv.Abort(codec.AbortInternal)
 	return f
 }

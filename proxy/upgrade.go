@@ -26,11 +26,11 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	}
 	x.clockEnds(cl) // a route's timeout ends with the handshake
 	x.clientClockEnds()
-	x.keep()
 	x.t.mu.Lock()
+	x.keep()
 	x.t.hijacked = true
 	x.t.mu.Unlock()
-	x.markStreaming(h)
+	x.markStreaming(codec.LengthUnknown)
 	s := splice{client: from.Hijack(), backend: to.Hijack()}
 	x.cancel.Lock()
 	x.current, x.raw = nil, &s
@@ -60,6 +60,7 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	case endedCut:
 		x.rec.Flags |= failCut.flag()
 		x.rec.Details = failCut.details(true)
+		x.cutRecord()
 	}
 	_ = s.client.Close()
 	_ = s.backend.Close()
@@ -68,7 +69,7 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 }
 
 // keep copies what the exchange still needs of its head, whose buffers go with
-// the hijack.
+// the hijack; t.mu is held, since a change of policies reads it too.
 func (x *exchange) keep() {
 	r, q := &x.rec, &x.req
 	for _, s := range []*string{&r.Method, &r.Path, &r.Authority, &r.UserAgent, &r.RequestID, &r.Forwarded,
