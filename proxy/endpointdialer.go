@@ -5,18 +5,18 @@ import (
 	"net"
 	"net/netip"
 
+	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
 // EndpointDialer connects to endpoints: through a tunnel, or directly by address
 // or name. It is safe for concurrent use.
 type EndpointDialer struct {
-	Dialer   Dialer
-	Resolver *net.Resolver // required for endpoints with a name only
-	Guard    hbone.Guard   // what such a name may not resolve to
-
-	names *nameCache // nil: the resolver is asked at each dial
+	Dialer Dialer
+	Names  *Names      // required for endpoints with a name only
+	Guard  hbone.Guard // what such a name may not resolve to
 }
 
 // Dial opens a byte stream to ep: a tunnel whose CONNECT was answered, or TCP.
@@ -49,7 +49,7 @@ func (d *EndpointDialer) Dial(ctx context.Context, ep *balance.Endpoint) (hbone.
 
 // resolve looks the name of a DNS endpoint up. The port is that of its address.
 func (d *EndpointDialer) resolve(ctx context.Context, ep *balance.Endpoint) (netip.AddrPort, error) {
-	addrs, err := d.lookup(ctx, ep.Hostname)
+	addrs, err := d.Names.get(ctx, ep.Hostname)
 	if err != nil {
 		return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
 	}
@@ -65,9 +65,5 @@ func (d *EndpointDialer) resolve(ctx context.Context, ep *balance.Endpoint) (net
 	return netip.AddrPort{}, &hbone.DialError{Stage: hbone.StageTCP, Err: err}
 }
 
-func (d *EndpointDialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) {
-	if d.names != nil {
-		return d.names.get(ctx, name)
-	}
-	return d.Resolver.LookupNetIP(ctx, "ip", name)
-}
+// OriginOf is how connections to the endpoints of t are made; nil: as they come.
+func OriginOf(t *config.Target) *originate.Origin { return stateOf(t).origin.Load() }

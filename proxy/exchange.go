@@ -108,8 +108,8 @@ type exchange struct {
 	gone    atomic.Bool
 	cut     atomic.Bool
 	denial  atomic.Pointer[authz.Decision] // by which a policy change cut it; set before cut
-	cancel  sync.Mutex   // guards current
-	current codec.Client // the attempt's, nil between attempts
+	cancel  sync.Mutex                     // guards current
+	current codec.Client                   // the attempt's, nil between attempts
 
 	interrupt context.CancelFunc // guarded by cancel: of interruptible
 	raw       *splice            // guarded by cancel: the byte stream behind a 101

@@ -3,8 +3,6 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"net"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -41,10 +39,10 @@ type Options struct {
 	// Local returns the waypoint's own identity; nil: none is known.
 	Local func() attrs.Principal
 
-	Log      *slog.Logger  // nil: discards
-	Guard    hbone.Guard   // what a client-chosen address may not be
-	Resolver *net.Resolver // of DNS endpoints; nil: the system's
-	H2       h2.Config     // of HTTP/2 inside tunnels, both sides
+	Log   *slog.Logger // nil: discards
+	Guard hbone.Guard  // what a client-chosen address may not be
+	Names *Names       // what DNS endpoints resolve to, shared; nil: its own
+	H2    h2.Config    // of HTTP/2 inside tunnels, both sides
 
 	DetectTimeout   time.Duration // 0: 5 s
 	IdleTimeout     time.Duration // of a client's HTTP/1 connection between requests; 0: none
@@ -71,6 +69,7 @@ type Proxy struct {
 	dial   func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error)
 	replay *resilience.ReplayBudget
 
+	names    *Names               // fixed after New; nil: the options brought one
 	sessions *sessions.Keeper     // fixed after New; nil in Explain
 	overload *resilience.Overload // fixed after New
 	unwatch  func()
@@ -78,7 +77,6 @@ type Proxy struct {
 
 	dates   dates
 	workers workers
-	names   nameCache
 	pools   poolSet
 	tunnels tunnelSet
 	mirrors mirrorCount
@@ -95,9 +93,6 @@ var _ hbone.Handler = (*Proxy)(nil)
 func New(o Options) *Proxy {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Resolver == nil {
-		o.Resolver = net.DefaultResolver
 	}
 	if o.DetectTimeout == 0 {
 		o.DetectTimeout = defaultDetect
@@ -119,10 +114,11 @@ func New(o Options) *Proxy {
 	}
 	p := &Proxy{opts: o, sessions: o.Sessions, overload: o.Overload, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.names.init(p.ctx, func(ctx context.Context, name string) ([]netip.Addr, error) {
-		return o.Resolver.LookupNetIP(ctx, "ip", name)
-	})
-	p.dial = (&EndpointDialer{Dialer: o.Dialer, Guard: o.Guard, names: &p.names}).Dial
+	if o.Names == nil {
+		p.names = NewNames(nil)
+		o.Names = p.names
+	}
+	p.dial = (&EndpointDialer{Dialer: o.Dialer, Guard: o.Guard, Names: o.Names}).Dial
 	p.tunnels.init()
 	p.pools.init()
 	p.unwatch = o.Store.Watch(p.changed)
@@ -153,7 +149,9 @@ func (p *Proxy) Close() {
 	p.tunnels.close()
 	p.pools.close()
 	p.wg.Wait()
-	p.names.close()
+	if p.names != nil {
+		p.names.Close()
+	}
 	p.workers.close()
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -21,13 +22,15 @@ const (
 
 var errNoAddress = errors.New("no address")
 
-// nameCache remembers what DNS endpoints resolve to. A name is looked up when it is
-// first wanted, and behind the scenes when it is wanted again later than
-// resolveEvery; until an answer comes, and when there is none, the last good one
-// serves. At most one lookup of a name is under way.
-type nameCache struct {
-	// fixed after init
+// Names remembers what DNS endpoints resolve to, for all that dial in a process. A
+// name is looked up when it is first wanted, and behind the scenes when it is wanted
+// again later than resolveEvery; until an answer comes, and when there is none, the
+// last good one serves. At most one lookup of a name is under way. It is safe for
+// concurrent use.
+type Names struct {
+	// fixed after NewNames
 	ctx    context.Context // ends lookups
+	cancel context.CancelFunc
 	lookup func(ctx context.Context, name string) ([]netip.Addr, error)
 
 	wg sync.WaitGroup // lookups
@@ -37,7 +40,7 @@ type nameCache struct {
 	closed  bool                  // guarded by mu
 }
 
-// nameEntry is one name. Its fields are guarded by nameCache.mu.
+// nameEntry is one name. Its fields are guarded by Names.mu.
 type nameEntry struct {
 	addrs  []netip.Addr  // last good answer, not changed once set; nil: none yet
 	err    error         // of the latest lookup
@@ -46,13 +49,22 @@ type nameEntry struct {
 	flight chan struct{} // closed at the end of the lookup under way; nil: none is
 }
 
-func (n *nameCache) init(ctx context.Context, lookup func(context.Context, string) ([]netip.Addr, error)) {
-	n.ctx, n.lookup, n.entries = ctx, lookup, make(map[string]*nameEntry)
+// NewNames makes an empty memory in front of lookup, which returns the addresses of
+// a name, best first; nil: the system's resolver. Close it.
+func NewNames(lookup func(ctx context.Context, name string) ([]netip.Addr, error)) *Names {
+	if lookup == nil {
+		lookup = func(ctx context.Context, name string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+		}
+	}
+	n := &Names{lookup: lookup, entries: make(map[string]*nameEntry)}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	return n
 }
 
 // get returns the addresses of name, best first. They are shared: do not change
 // them. It waits only for a name of which nothing is known.
-func (n *nameCache) get(ctx context.Context, name string) ([]netip.Addr, error) {
+func (n *Names) get(ctx context.Context, name string) ([]netip.Addr, error) {
 	n.mu.Lock()
 	if n.closed {
 		n.mu.Unlock()
@@ -89,7 +101,7 @@ func (n *nameCache) get(ctx context.Context, name string) ([]netip.Addr, error) 
 }
 
 // ask looks a name up and ends its flight.
-func (n *nameCache) ask(name string, e *nameEntry) {
+func (n *Names) ask(name string, e *nameEntry) {
 	ctx, cancel := context.WithTimeout(n.ctx, resolveTimeout)
 	addrs, err := n.lookup(ctx, name)
 	cancel()
@@ -106,7 +118,7 @@ func (n *nameCache) ask(name string, e *nameEntry) {
 }
 
 // makeRoomLocked forgets the name that was wanted least recently.
-func (n *nameCache) makeRoomLocked() {
+func (n *Names) makeRoomLocked() {
 	if len(n.entries) < maxNames {
 		return
 	}
@@ -120,10 +132,12 @@ func (n *nameCache) makeRoomLocked() {
 	delete(n.entries, oldest)
 }
 
-// close waits for the lookups under way, which the end of ctx ends.
-func (n *nameCache) close() {
+// Close ends the lookups under way and waits for them. Names are no longer
+// resolved.
+func (n *Names) Close() {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
+	n.cancel()
 	n.wg.Wait()
 }

@@ -42,11 +42,10 @@ func (z *zone) set(err error, addrs ...string) {
 
 func TestNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var n nameCache
+		ctx := t.Context()
 		z := new(zone)
 		z.set(nil, "192.0.2.1")
-		n.init(ctx, z.lookup)
+		n := NewNames(z.lookup)
 		want := func(addr string, wait time.Duration, asked int) {
 			t.Helper()
 			start := time.Now()
@@ -82,8 +81,7 @@ func TestNames(t *testing.T) {
 			time.Sleep(time.Hour)
 			want("192.0.2.2", 0, 3+i)
 		}
-		cancel()
-		n.close()
+		n.Close()
 		if _, err := n.get(context.Background(), "db"); err == nil {
 			t.Error("a closed cache answers")
 		}
@@ -92,11 +90,10 @@ func TestNames(t *testing.T) {
 
 func TestNameUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var n nameCache
+		ctx := t.Context()
 		z := new(zone)
 		z.set(errors.New("NXDOMAIN"))
-		n.init(ctx, z.lookup)
+		n := NewNames(z.lookup)
 		for i := range 2 {
 			if _, err := n.get(ctx, "db"); err == nil || err.Error() != "NXDOMAIN" || z.asked != i+1 {
 				t.Errorf("%v, asked %d times", err, z.asked)
@@ -111,15 +108,13 @@ func TestNameUnknown(t *testing.T) {
 		if _, err := n.get(short, "db"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		cancel()
-		n.close()
+		n.Close()
 	})
 }
 
 func TestNamesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var n nameCache
-		n.init(t.Context(), func(context.Context, string) ([]netip.Addr, error) {
+		n := NewNames(func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.IPv6Loopback()}, nil
 		})
 		for i := range maxNames + 10 {
@@ -135,6 +130,6 @@ func TestNamesAreBounded(t *testing.T) {
 		if len(n.entries) > maxNames || n.entries["kept"] == nil || n.entries["1"] != nil {
 			t.Errorf("%d names, want %d and the oldest gone", len(n.entries), maxNames)
 		}
-		n.close()
+		n.Close()
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"waypoint.dev/waypoint/authz/extauthz"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/originate"
 )
 
 // authorizer is the proxy.ExtAuthorizer of one stage.
@@ -63,8 +64,8 @@ func (s *Stages) provider(c *extauthz.Config) (*provider, error) {
 		return p, nil
 	}
 	p := &provider{conf: *c, log: rate.Sometimes{First: 1, Interval: logEvery}}
-	backend := c.Backend
-	p.dial = func(ctx context.Context) (net.Conn, error) { return s.mesh.dialBackend(ctx, backend) }
+	backend, protocols := c.Backend, originate.HTTP(c.GRPC != nil)
+	p.dial = func(ctx context.Context) (net.Conn, error) { return s.mesh.dialBackend(ctx, backend, protocols) }
 	if p.client, err = extauthz.New(p.conf, p.dial); err != nil {
 		return nil, err
 	}

@@ -93,12 +93,18 @@ func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // authorizer starts one; key is its backend.
 func (m *mesh) authorizer(http1 bool) (a *authorizer, key string) {
+	return m.authorizerBehind(http1, func(ln net.Listener) net.Listener { return ln })
+}
+
+// authorizerBehind starts one whose connections come through wrap.
+func (m *mesh) authorizerBehind(http1 bool, wrap func(net.Listener) net.Listener) (a *authorizer, key string) {
 	m.t.Helper()
 	ip, node := m.pod("sys", "authz")
 	ln, err := net.Listen("tcp", ip.String()+":9000")
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	ln = wrap(ln)
 	a = &authorizer{peers: node.Peers}
 	var serve func(net.Listener) error
 	if http1 {

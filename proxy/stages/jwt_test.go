@@ -59,13 +59,21 @@ func (s *signer) token(claims map[string]any) string {
 
 // keyServer serves the JWKS that is set, in a pod of the mesh.
 func (m *mesh) keyServer(doc *atomic.Value) (peers func() map[string]int) {
+	return m.keyServerBehind(func(ln net.Listener) net.Listener { return ln },
+		func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, doc.Load()) })
+}
+
+// keyServerBehind starts one that answers by h and whose connections come through
+// wrap.
+func (m *mesh) keyServerBehind(wrap func(net.Listener) net.Listener, h http.HandlerFunc) (peers func() map[string]int) {
 	m.t.Helper()
 	ip, node := m.pod("sys", "keys")
 	ln, err := net.Listen("tcp", ip.String()+":8000")
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, doc.Load()) })}
+	ln = wrap(ln)
+	srv := &http.Server{Handler: h}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(ln) }()
 	m.t.Cleanup(func() { _ = srv.Close(); <-done })

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
@@ -32,6 +34,8 @@ type mesh struct {
 	// fixed after newMesh
 	store  *config.Store
 	dialer proxy.EndpointDialer
+	names  *proxy.Names   // nil: the options brought one
+	roots  *x509.CertPool // of servers outside of the mesh; nil: the system's
 
 	mu      sync.Mutex
 	swapped chan struct{} // guarded by mu: closed when what was compiled serves
@@ -77,18 +81,26 @@ func (m *mesh) settle(ctx context.Context) {
 }
 
 func newMesh(o Options) *mesh {
-	r := o.Resolver
-	if r == nil {
-		r = net.DefaultResolver
+	m := &mesh{swapped: make(chan struct{}), store: o.Store, roots: o.Roots}
+	if o.Names == nil {
+		m.names = proxy.NewNames(nil)
+		o.Names = m.names
 	}
-	return &mesh{swapped: make(chan struct{}), store: o.Store, dialer: proxy.EndpointDialer{Dialer: o.Dialer, Resolver: r, Guard: o.Guard}}
+	m.dialer = proxy.EndpointDialer{Dialer: o.Dialer, Names: o.Names, Guard: o.Guard}
+	return m
+}
+
+func (m *mesh) close() {
+	if m.names != nil {
+		m.names.Close()
+	}
 }
 
 // dialBackend connects to the backend of a key, else to the host and port that
-// the key names.
-func (m *mesh) dialBackend(ctx context.Context, key string) (net.Conn, error) {
+// the key names. Where the backend asks for TLS it offers protocols.
+func (m *mesh) dialBackend(ctx context.Context, key string, protocols []string) (net.Conn, error) {
 	if t := m.store.Load().Target(key); t != nil {
-		return m.dialTarget(ctx, t)
+		return m.dialTarget(ctx, t, protocols)
 	}
 	parts := strings.Split(key, "|")
 	if len(parts) < 2 {
@@ -98,14 +110,14 @@ func (m *mesh) dialBackend(ctx context.Context, key string) (net.Conn, error) {
 	if err != nil || parts[0] == "" {
 		return nil, fmt.Errorf("backend %q is not known", key)
 	}
-	return m.dialHost(ctx, parts[0], uint16(port))
+	return m.dialHost(ctx, parts[0], uint16(port), protocols)
 }
 
 // dialHost connects to a name: a backend's in any of the forms that resolve in a
 // cluster, else what DNS says.
-func (m *mesh) dialHost(ctx context.Context, host string, port uint16) (net.Conn, error) {
+func (m *mesh) dialHost(ctx context.Context, host string, port uint16, protocols []string) (net.Conn, error) {
 	if t := m.find(host, port); t != nil {
-		return m.dialTarget(ctx, t)
+		return m.dialTarget(ctx, t, protocols)
 	}
 	ep := &balance.Endpoint{Key: host, Hostname: host, Addr: netip.AddrPortFrom(netip.Addr{}, port)}
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -114,7 +126,7 @@ func (m *mesh) dialHost(ctx context.Context, host string, port uint16) (net.Conn
 		}
 		ep.Addr = netip.AddrPortFrom(a.Unmap(), port)
 	}
-	return m.connect(ctx, ep)
+	return m.connect(ctx, ep, nil, nil)
 }
 
 // find returns the backend that a host name means, or nil.
@@ -142,14 +154,11 @@ func (m *mesh) find(host string, port uint16) *config.Target {
 }
 
 // dialTarget connects to an endpoint of a backend, to another one if that fails.
-func (m *mesh) dialTarget(ctx context.Context, t *config.Target) (net.Conn, error) {
-	spec := t.Spec.Load()
-	switch {
-	case spec.Missing != "":
+func (m *mesh) dialTarget(ctx context.Context, t *config.Target, protocols []string) (net.Conn, error) {
+	if spec := t.Spec.Load(); spec.Missing != "" {
 		return nil, fmt.Errorf("backend %s: %s", t.Key, spec.Missing)
-	case spec.TLS != nil || spec.ProxyProto != 0:
-		return nil, fmt.Errorf("backend %s: TLS and the PROXY protocol towards authorizers and key servers are not supported", t.Key)
 	}
+	origin := proxy.OriginOf(t)
 	var tried []*balance.Endpoint
 	err := fmt.Errorf("backend %s: no healthy endpoint", t.Key)
 	for range dialAttempts {
@@ -159,22 +168,30 @@ func (m *mesh) dialTarget(ctx context.Context, t *config.Target) (net.Conn, erro
 		}
 		tried = append(tried, ep)
 		var c net.Conn
-		if c, err = m.connect(ctx, ep); err == nil || ctx.Err() != nil {
+		if c, err = m.connect(ctx, ep, origin, protocols); err == nil || ctx.Err() != nil {
 			return c, err
 		}
 	}
 	return nil, err
 }
 
-func (m *mesh) connect(ctx context.Context, ep *balance.Endpoint) (net.Conn, error) {
+// connect connects to one endpoint, with the PROXY header and TLS that origin asks
+// for. The connection serves many clients, so the header names none.
+func (m *mesh) connect(ctx context.Context, ep *balance.Endpoint, origin *originate.Origin, protocols []string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := m.dialer.Dial(ctx, ep)
 	if err != nil {
 		return nil, err
 	}
-	if p, ok := c.(*hbone.Plain); ok {
-		return p.Conn, nil
+	if c, err = origin.Wrap(ctx, c, originate.Use{Protocols: protocols}); err != nil {
+		return nil, err
+	}
+	switch c := c.(type) {
+	case *hbone.Plain:
+		return c.Conn, nil
+	case net.Conn: // TLS
+		return c, nil
 	}
 	return streamConn{c}, nil
 }

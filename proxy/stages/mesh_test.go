@@ -20,6 +20,7 @@ import (
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/testmesh"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/stages"
 	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/routing"
 	"waypoint.dev/waypoint/telemetry"
@@ -78,15 +79,20 @@ var nets = struct {
 	n int
 }{}
 
-// newMesh starts a mesh whose cart has an app behind it.
-func newMesh(t *testing.T) *mesh {
+// newMesh starts a mesh whose cart has an app behind it. edit changes how the
+// waypoint's stages are made.
+func newMesh(t *testing.T, edit ...func(*stages.Options)) *mesh {
 	t.Helper()
 	ca, err := identity.NewCA("cluster.local")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := &mesh{t: t, ca: ca, records: map[string]chan telemetry.Record{}, conns: make(chan telemetry.Record, 16)}
-	m.w, err = testmesh.NewWaypoint(testmesh.WaypointOptions{Source: m.source("shop", "waypoint"), Observer: m})
+	m.w, err = testmesh.NewWaypoint(testmesh.WaypointOptions{Source: m.source("shop", "waypoint"), Observer: m, Stages: func(o *stages.Options) {
+		for _, f := range edit {
+			f(o)
+		}
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,9 @@
 package stages
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"reflect"
 	"sync"
 
@@ -25,9 +25,11 @@ type Options struct {
 	// roots.
 	Keys jwt.HTTPClient
 
-	Guard    hbone.Guard   // what a name outside of the mesh may not resolve to
-	Resolver *net.Resolver // nil: the system's
-	Log      *slog.Logger  // nil: discards
+	Roots *x509.CertPool // of https key servers without TLS settings of their own; nil: the system's
+
+	Guard hbone.Guard  // what a name outside of the mesh may not resolve to
+	Names *proxy.Names // what names outside of the mesh resolve to, shared; nil: its own
+	Log   *slog.Logger // nil: discards
 }
 
 // Stages compiles the stages of all destinations of a process. Close it.
@@ -77,6 +79,7 @@ func (s *Stages) Close() {
 		v.auth.Close()
 	}
 	clear(s.verifiers)
+	s.mesh.close()
 }
 
 // Compile is the Stage hook of config.Env. An unchanged stage returns prev, with
