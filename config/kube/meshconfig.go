@@ -241,6 +241,19 @@ func (r *build) provider(name string) (*extauthz.Config, error) {
 	return c, nil
 }
 
+// providerHosts are the hosts that an extension provider's service may mean.
+func providerHosts(service, domain string) []string {
+	host := service
+	if _, h, ok := strings.Cut(service, "/"); ok {
+		host = h
+	}
+	out := []string{strings.ToLower(strings.TrimSuffix(host, "."))}
+	if strings.Count(host, ".") == 1 {
+		out = append(out, strings.ToLower(host+".svc."+domain)) // "name.namespace"
+	}
+	return out
+}
+
 func patterns(ss []string) (out []extauthz.Pattern) {
 	for _, s := range ss {
 		out = append(out, extauthz.ParsePattern(strings.ToLower(s)))

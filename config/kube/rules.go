@@ -72,10 +72,7 @@ func (r *build) rules() map[string]*ruleIndex {
 			x = &ruleIndex{exact: map[string]*rule{}}
 			r.destRules[o.Namespace] = x
 		}
-		h := strings.ToLower(d.Host)
-		if !strings.Contains(h, ".") && h != "*" {
-			h += "." + o.Namespace + ".svc." + r.mesh.Domain
-		}
+		h := ruleHost(d.Host, o.Namespace, r.mesh.Domain)
 		f := x.exact[h]
 		if f == nil {
 			f = &rule{obj: o, host: h, spec: *d}
@@ -91,6 +88,15 @@ func (r *build) rules() map[string]*ruleIndex {
 		slices.SortStableFunc(x.wild, func(a, b *rule) int { return cmp.Compare(len(b.host), len(a.host)) })
 	}
 	return r.destRules
+}
+
+// ruleHost is the full name that a DestinationRule's host stands for.
+func ruleHost(host, namespace, domain string) string {
+	h := strings.ToLower(host)
+	if !strings.Contains(h, ".") && h != "*" {
+		h += "." + namespace + ".svc." + domain
+	}
+	return h
 }
 
 // mergeRule adds a younger rule for the same host, as Istio does: its subsets that

@@ -11,23 +11,23 @@ type Empty struct{}
 // Service is the part of a Kubernetes Service that is read.
 type Service struct {
 	Spec struct {
-		ClusterIP           string            `json:"clusterIP"`
-		ClusterIPs          []string          `json:"clusterIPs"`
-		Selector            map[string]string `json:"selector"`
-		Type                string            `json:"type"`
-		TrafficDistribution string            `json:"trafficDistribution"`
-		Ports               []ServicePort     `json:"ports"`
-		PublishNotReady     bool              `json:"publishNotReadyAddresses"`
-	} `json:"spec"`
+		ClusterIP           string            `json:"clusterIP,omitempty"`
+		ClusterIPs          []string          `json:"clusterIPs,omitempty"`
+		Selector            map[string]string `json:"selector,omitempty"`
+		Type                string            `json:"type,omitempty"`
+		TrafficDistribution string            `json:"trafficDistribution,omitempty"`
+		Ports               []ServicePort     `json:"ports,omitempty"`
+		PublishNotReady     bool              `json:"publishNotReadyAddresses,omitempty"`
+	} `json:"spec,omitempty,omitzero"`
 }
 
 // ServicePort is one port of a Service.
 type ServicePort struct {
-	Name        string    `json:"name"`
-	Port        int32     `json:"port"`
-	Protocol    string    `json:"protocol"`
-	AppProtocol string    `json:"appProtocol"`
-	TargetPort  IntString `json:"targetPort"`
+	Name        string    `json:"name,omitempty"`
+	Port        int32     `json:"port,omitempty"`
+	Protocol    string    `json:"protocol,omitempty"`
+	AppProtocol string    `json:"appProtocol,omitempty"`
+	TargetPort  IntString `json:"targetPort,omitempty"`
 }
 
 // IntString is a port number or name.
@@ -75,104 +75,104 @@ func decodeService(raw []byte) (any, error) {
 // Pod is the part of a Pod that is read.
 type Pod struct {
 	Spec struct {
-		ServiceAccountName string `json:"serviceAccountName"`
-		NodeName           string `json:"nodeName"`
-		HostNetwork        bool   `json:"hostNetwork"`
+		ServiceAccountName string `json:"serviceAccountName,omitempty"`
+		NodeName           string `json:"nodeName,omitempty"`
+		HostNetwork        bool   `json:"hostNetwork,omitempty"`
 		Containers         []struct {
 			Ports []struct {
-				Name          string `json:"name"`
-				ContainerPort int32  `json:"containerPort"`
-				Protocol      string `json:"protocol"`
-			} `json:"ports"`
-		} `json:"containers"`
-	} `json:"spec"`
+				Name          string `json:"name,omitempty"`
+				ContainerPort int32  `json:"containerPort,omitempty"`
+				Protocol      string `json:"protocol,omitempty"`
+			} `json:"ports,omitempty,omitzero"`
+		} `json:"containers,omitempty,omitzero"`
+	} `json:"spec,omitempty,omitzero"`
 	Status struct {
-		Phase  string `json:"phase"`
-		PodIP  string `json:"podIP"`
+		Phase  string `json:"phase,omitempty"`
+		PodIP  string `json:"podIP,omitempty"`
 		PodIPs []struct {
-			IP string `json:"ip"`
-		} `json:"podIPs"`
+			IP string `json:"ip,omitempty"`
+		} `json:"podIPs,omitempty,omitzero"`
 		Conditions []struct {
-			Type   string `json:"type"`
-			Status string `json:"status"`
-		} `json:"conditions"`
-	} `json:"status"`
+			Type   string `json:"type,omitempty"`
+			Status string `json:"status,omitempty"`
+		} `json:"conditions,omitempty,omitzero"`
+	} `json:"status,omitempty,omitzero"`
 }
 
 // EndpointSlice is the part of an EndpointSlice that is read.
 type EndpointSlice struct {
-	AddressType string `json:"addressType"`
+	AddressType string `json:"addressType,omitempty"`
 	Ports       []struct {
-		Name     *string `json:"name"`
-		Port     *int32  `json:"port"`
-		Protocol string  `json:"protocol"`
-	} `json:"ports"`
-	Endpoints []SliceEndpoint `json:"endpoints"`
+		Name     *string `json:"name,omitempty"`
+		Port     *int32  `json:"port,omitempty"`
+		Protocol string  `json:"protocol,omitempty"`
+	} `json:"ports,omitempty,omitzero"`
+	Endpoints []SliceEndpoint `json:"endpoints,omitempty"`
 }
 
 // SliceEndpoint is one endpoint of an EndpointSlice.
 type SliceEndpoint struct {
-	Addresses  []string `json:"addresses"`
+	Addresses  []string `json:"addresses,omitempty"`
 	Conditions struct {
-		Ready       *bool `json:"ready"`
-		Serving     *bool `json:"serving"`
-		Terminating *bool `json:"terminating"`
-	} `json:"conditions"`
-	NodeName  string `json:"nodeName"`
-	Zone      string `json:"zone"`
+		Ready       *bool `json:"ready,omitempty"`
+		Serving     *bool `json:"serving,omitempty"`
+		Terminating *bool `json:"terminating,omitempty"`
+	} `json:"conditions,omitempty,omitzero"`
+	NodeName  string `json:"nodeName,omitempty"`
+	Zone      string `json:"zone,omitempty"`
 	TargetRef *struct {
-		Kind      string `json:"kind"`
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
-	} `json:"targetRef"`
+		Kind      string `json:"kind,omitempty"`
+		Name      string `json:"name,omitempty"`
+		Namespace string `json:"namespace,omitempty"`
+	} `json:"targetRef,omitempty,omitzero"`
 }
 
 // GatewayClass is the part of a GatewayClass that is read.
 type GatewayClass struct {
 	Spec struct {
-		ControllerName string `json:"controllerName"`
-	} `json:"spec"`
+		ControllerName string `json:"controllerName,omitempty"`
+	} `json:"spec,omitempty,omitzero"`
 }
 
 // Gateway is the part of a Gateway that is read.
 type Gateway struct {
 	Spec struct {
-		GatewayClassName string     `json:"gatewayClassName"`
-		Listeners        []Listener `json:"listeners"`
-		Addresses        []Address  `json:"addresses"`
-	} `json:"spec"`
+		GatewayClassName string     `json:"gatewayClassName,omitempty"`
+		Listeners        []Listener `json:"listeners,omitempty"`
+		Addresses        []Address  `json:"addresses,omitempty"`
+	} `json:"spec,omitempty,omitzero"`
 	Status struct {
-		Addresses []Address `json:"addresses"`
-	} `json:"status"`
+		Addresses []Address `json:"addresses,omitempty"`
+	} `json:"status,omitempty,omitzero"`
 }
 
 // Address is one address of a Gateway.
 type Address struct {
-	Type  string `json:"type"`
-	Value string `json:"value"`
+	Type  string `json:"type,omitempty"`
+	Value string `json:"value,omitempty"`
 }
 
 // Listener is one listener of a Gateway.
 type Listener struct {
-	Name          string `json:"name"`
-	Port          int32  `json:"port"`
-	Protocol      string `json:"protocol"`
+	Name          string `json:"name,omitempty"`
+	Port          int32  `json:"port,omitempty"`
+	Protocol      string `json:"protocol,omitempty"`
 	AllowedRoutes *struct {
 		Namespaces *struct {
-			From     string         `json:"from"`
-			Selector *LabelSelector `json:"selector"`
-		} `json:"namespaces"`
-	} `json:"allowedRoutes"`
+			From     string         `json:"from,omitempty"`
+			Selector *LabelSelector `json:"selector,omitempty"`
+		} `json:"namespaces,omitempty,omitzero"`
+	} `json:"allowedRoutes,omitempty,omitzero"`
 }
 
 // LabelSelector selects objects by label.
 type LabelSelector struct {
-	MatchLabels      map[string]string `json:"matchLabels"`
+	MatchLabels      map[string]string `json:"matchLabels,omitempty"`
 	MatchExpressions []struct {
-		Key      string   `json:"key"`
-		Operator string   `json:"operator"`
-		Values   []string `json:"values"`
-	} `json:"matchExpressions"`
+		Key      string   `json:"key,omitempty"`
+		Operator string   `json:"operator,omitempty"`
+		Values   []string `json:"values,omitempty"`
+	} `json:"matchExpressions,omitempty,omitzero"`
 }
 
 // matches reports whether the labels are selected. A nil selector selects nothing,
