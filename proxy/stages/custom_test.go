@@ -10,85 +10,20 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/authz/extauthz"
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/internal/testmesh"
 	"waypoint.dev/waypoint/telemetry"
 )
 
-// authorizer is a real authorization server in a pod of the mesh. Its answer
-// follows the path: /deny, /slow, /garbage, anything else is allowed.
+// authorizer is a real authorization server in a pod of the mesh.
 type authorizer struct {
-	authv3.UnimplementedAuthorizationServer
-	stop  func()
+	*testmesh.Authorizer
 	peers func() map[string]int
-
-	mu   sync.Mutex
-	last *authv3.CheckRequest // guarded by mu
-	body string               // guarded by mu: of the HTTP check
-}
-
-func header(k, v string, appends bool) *corev3.HeaderValueOption {
-	o := &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: k, Value: v}}
-	if appends {
-		o.AppendAction = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
-	}
-	return o
-}
-
-func (a *authorizer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	a.mu.Lock()
-	a.last = r
-	a.mu.Unlock()
-	switch path, _, _ := strings.Cut(r.GetAttributes().GetRequest().GetHttp().GetPath(), "?"); path {
-	case "/deny":
-		return &authv3.CheckResponse{Status: &rpcstatus.Status{Code: int32(codes.PermissionDenied)}, HttpResponse: &authv3.CheckResponse_DeniedResponse{
-			DeniedResponse: &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: 418}, Body: "no", Headers: []*corev3.HeaderValueOption{header("x-why", "because", false)}}}}, nil
-	case "/slow":
-		<-ctx.Done()
-		return nil, ctx.Err()
-	case "/garbage":
-		return &authv3.CheckResponse{}, nil
-	}
-	return &authv3.CheckResponse{Status: &rpcstatus.Status{}, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-		Headers: []*corev3.HeaderValueOption{header("x-user", "bob", false)}, HeadersToRemove: []string{"x-secret"},
-		ResponseHeadersToAdd:    []*corev3.HeaderValueOption{header("x-checked", "yes", false)},
-		QueryParametersToRemove: []string{"k"},
-	}}}, nil
-}
-
-func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	b, _ := io.ReadAll(r.Body)
-	a.mu.Lock()
-	a.body = string(b)
-	a.mu.Unlock()
-	switch r.URL.Path {
-	case "/check/deny":
-		w.Header().Set("X-Why", "because")
-		w.WriteHeader(418)
-		_, _ = io.WriteString(w, "no")
-	case "/check/slow":
-		<-r.Context().Done()
-	case "/check/garbage":
-		c, _, _ := http.NewResponseController(w).Hijack()
-		_, _ = io.WriteString(c, "what?\r\n\r\n")
-		_ = c.Close()
-	default:
-		w.Header().Set("X-User", "bob")
-		w.Header().Set("X-Checked", "yes")
-		w.Header().Set("X-Envoy-Auth-Headers-To-Remove", "x-secret")
-	}
 }
 
 // authorizer starts one; key is its backend.
@@ -105,19 +40,8 @@ func (m *mesh) authorizerBehind(http1 bool, wrap func(net.Listener) net.Listener
 		m.t.Fatal(err)
 	}
 	ln = wrap(ln)
-	a = &authorizer{peers: node.Peers}
-	var serve func(net.Listener) error
-	if http1 {
-		srv := &http.Server{Handler: a}
-		serve, a.stop = srv.Serve, func() { _ = srv.Close() }
-	} else {
-		srv := grpc.NewServer()
-		authv3.RegisterAuthorizationServer(srv, a)
-		serve, a.stop = srv.Serve, srv.Stop
-	}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = serve(ln) }()
-	m.t.Cleanup(func() { a.stop(); <-done })
+	a = &authorizer{testmesh.NewAuthorizer(ln, http1), node.Peers}
+	m.t.Cleanup(a.Close)
 	return a, m.backend("authz.sys.svc.cluster.local", 9000, "sys", "authz", netip.MustParseAddrPort(ln.Addr().String()))
 }
 
@@ -153,9 +77,7 @@ func TestExternalAuthorization(t *testing.T) {
 				if got.seen[0].Path != "/ok?l=2" {
 					t.Errorf("the app saw path %q", got.seen[0].Path)
 				}
-				a.mu.Lock()
-				at := a.last.GetAttributes()
-				a.mu.Unlock()
+				at := a.Last().GetAttributes()
 				if at.GetSource().GetPrincipal() != "spiffe://cluster.local/ns/clients/sa/curl" || at.GetDestination().GetPrincipal() != waypoint ||
 					at.GetRequest().GetHttp().GetId() == "" || at.GetRequest().GetHttp().GetProtocol() != "HTTP/1.1" {
 					t.Errorf("the check says %v", at)
@@ -191,7 +113,7 @@ func TestExternalAuthorization(t *testing.T) {
 			if got := m.ask("GET", "/slow", nil); got.code != 503 {
 				t.Errorf("statusOnError: %d", got.code)
 			}
-			a.stop()
+			a.Close()
 			if got := m.ask("GET", "/ok", nil); got.code != 503 || got.rec.Details != "ext_authz_error" {
 				t.Errorf("down: %d %q", got.code, got.rec.Details)
 			}
@@ -217,14 +139,7 @@ func TestBodyInCheck(t *testing.T) {
 		c := provider(key, http1)
 		c.Body = &extauthz.Body{MaxBytes: 40 << 10}
 		m.serve(func(d *config.Destination) { d.Stages = []config.Stage{custom(t, c)} })
-		seen := func() string {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if http1 {
-				return a.body
-			}
-			return a.last.GetAttributes().GetRequest().GetHttp().GetBody()
-		}
+		seen := a.Body
 		for _, tt := range []struct {
 			n, code int
 			chunked bool
@@ -306,7 +221,7 @@ func TestConnections(t *testing.T) {
 		t.Error("a denied connection opened")
 	}
 	<-m.conns
-	a.stop()
+	a.Close()
 	m.serve(tcp(provider(key, false)))
 	if _, err := open(); err == nil {
 		t.Error("a connection opened though nobody could be asked")
