@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"waypoint.dev/waypoint/config"
 )
@@ -20,6 +21,7 @@ type PolicyStatus struct {
 // whole.
 type TargetStatus struct {
 	Ref       TargetRef
+	Ours      bool      // this waypoint serves the target
 	Condition Condition // Accepted; WaypointAccepted for Istio's kinds
 }
 
@@ -80,7 +82,28 @@ func (r *build) policyTarget(o *Object, t TargetRef, reason, msg string, ok bool
 			return
 		}
 	}
-	st.Targets = append(st.Targets, TargetStatus{t, c})
+	st.Targets = append(st.Targets, TargetStatus{Ref: t, Condition: c})
+}
+
+// serves reports whether this waypoint is who applies a policy of a namespace to a
+// target. A policy as a whole, an empty target, is everyone's. routes are those of
+// services that it serves.
+func (r *build) serves(namespace string, t *TargetRef, routes map[Key]bool) bool {
+	k := Key{strings.TrimPrefix(t.Group, "core"), t.Kind, namespace, t.Name}
+	switch {
+	case t.Name == "":
+		return true
+	case t.Kind == "GatewayClass":
+		return t.Name == r.mesh.Waypoint.Class
+	case t.Kind == "Gateway":
+		return r.gw != nil && k == r.gw.Key
+	case isRoute(t.Kind):
+		return routes[k]
+	case t.Kind == "":
+		k.Kind = "Service" // the only kind that an XBackendTrafficPolicy can mean
+	}
+	s := r.byName[k]
+	return s != nil && s.served
 }
 
 func (r *build) targetMissing(o *Object, i int, t *TargetRef) {
@@ -105,8 +128,17 @@ func (r *build) invalidPolicies() {
 		delete(r.statusOf, o.Key)
 		r.policyTarget(o, TargetRef{}, "Invalid", o.Err.Error(), false)
 	}
+	routes := map[Key]bool{}
+	for _, x := range r.routes {
+		if slices.ContainsFunc(x.status.Parents, func(p ParentStatus) bool { return p.Ours }) {
+			routes[x.obj.Key] = true
+		}
+	}
 	r.policyStatuses = nil
 	for _, st := range r.statusOf {
+		for i := range st.Targets {
+			st.Targets[i].Ours = r.serves(st.Namespace, &st.Targets[i].Ref, routes)
+		}
 		r.policyStatuses = append(r.policyStatuses, *st)
 	}
 	slices.SortFunc(r.policyStatuses, func(a, b PolicyStatus) int {
