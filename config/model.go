@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -129,6 +130,7 @@ const (
 	StageCORS
 	StageRateLimit
 	StageHeaders // header mutation
+	StageGRPCWeb // gRPC-Web requests are translated to gRPC
 )
 
 // Stage is one step of a destination's HTTP pipeline.
@@ -201,9 +203,14 @@ type UpstreamTLS struct {
 	CA         string // "system", a file, or the name of a secret; empty: not verified
 	Cert       string // file or secret of the client certificate; empty: none
 	Key        string // file, when Cert is one
-	ALPN       []string
-	MinMinor   uint8 // 2 or 3 for TLS 1.2 and 1.3; 0: 1.2
-	MaxMinor   uint8
+	// Secrets has every name of CA and Cert that is a secret and no file. nil: the
+	// source has not sent that one, and no connection is made without it.
+	Secrets  map[string]*Secret
+	ALPN     []string
+	MinMinor uint8 // 2 or 3 for TLS 1.2 and 1.3; 0: 1.2
+	MaxMinor uint8
+	Curves   []tls.CurveID // key exchanges to offer; nil: Go's choice
+	Ciphers  []uint16      // cipher suites of TLS 1.2; nil: Go's choice
 }
 
 // TCPRoute sends connections onwards; the first whose SNI matches wins.

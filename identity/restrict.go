@@ -18,8 +18,8 @@ func Restrict(src Source, curves []tls.CurveID) Source {
 	return &restricted{src, curves}
 }
 
-// curves are the key exchanges src is restricted to; nil: Go's choice.
-func curves(src Source) []tls.CurveID {
+// Curves are the key exchanges src is restricted to; nil: Go's choice.
+func Curves(src Source) []tls.CurveID {
 	if r, ok := src.(*restricted); ok {
 		return r.curves
 	}

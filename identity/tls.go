@@ -66,7 +66,7 @@ func baseTLS(v *Verifier) *tls.Config {
 	return &tls.Config{
 		MinVersion:       tls.VersionTLS13,
 		MaxVersion:       tls.VersionTLS13,
-		CurvePreferences: curves(v.Source),
+		CurvePreferences: Curves(v.Source),
 		NextProtos:       []string{ALPN},
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			if cs.NegotiatedProtocol != ALPN {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience"
 )
@@ -50,7 +51,9 @@ func BackendState(b *config.Backend, prev any) any { return new(BackendEvents).S
 // BackendEvents counts what outlier detection and circuit breakers do, over all
 // backends. The zero value is ready; its counters only grow.
 type BackendEvents struct {
-	Log *slog.Logger // set before use; nil: none
+	// Set before use.
+	Log      *slog.Logger    // nil: none
+	Identity identity.Source // the waypoint's own, for backends that ask for it by TLS; nil: none
 
 	Ejections, HeldIn, Returns atomic.Uint64 // of endpoints; HeldIn: the maximum ejection percent refused it
 	Opened                     atomic.Uint64 // circuit breakers
@@ -66,7 +69,7 @@ func (v *BackendEvents) State(b *config.Backend, prev any) any {
 			circuit:  func(from, to string) { v.circuit(key, from, to) },
 		}
 	}
-	s.origin.Store(originate.New(b, s.origin.Load()))
+	s.origin.Store(originate.New(b, s.origin.Load(), v.Identity))
 	s.limits.Update(&b.Settings)
 	s.breaker.Update(b.Settings.Breaker, s.circuit)
 	s.outliers.Update(b.Settings.Outlier, b.Endpoints)

@@ -67,6 +67,7 @@ type instance struct {
 	reporter *telemetry.Reporter
 	tracer   *otlp.Tracer // nil: off
 	pool     *hbone.Pool
+	names    *proxy.Names
 	stages   *stages.Stages
 	unwatch  func() // of stages
 	events   proxy.BackendEvents
@@ -137,14 +138,15 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 	}
 	in.ln = ln
 	guard := hbone.Guard{Self: ownAddrs()}
-	in.events.Log = log
-	in.stages = stages.New(stages.Options{Store: &in.store, Dialer: in.pool, Guard: guard, Log: log})
+	in.events.Log, in.events.Identity = log, ids
+	in.names = proxy.NewNames(nil)
+	in.stages = stages.New(stages.Options{Store: &in.store, Dialer: in.pool, Guard: guard, Names: in.names, Log: log})
 	in.unwatch = in.stages.Watch(&in.store)
 	s.bounds.apply(&in.overload)
 	in.proxy = proxy.New(proxy.Options{
 		Store: &in.store, Dialer: in.pool, Telemetry: in.reporter, Log: log,
 		Local: func() attrs.Principal { return ids.SVID().Principal },
-		Guard: guard, Sessions: keeper, Overload: &in.overload,
+		Guard: guard, Names: in.names, Sessions: keeper, Overload: &in.overload,
 	})
 	in.server = hbone.NewServer(hbone.ServerConfig{TLS: ids, Revoked: s.revoked, MaxConns: s.bounds.conns, MaxAge: s.maxAge, DrainDelay: delay(s.drainDelay), Log: log}, in.proxy)
 
@@ -357,6 +359,7 @@ func (in *instance) close() {
 	in.proxy.Close()
 	in.unwatch()
 	in.stages.Close()
+	in.names.Close()
 	in.pool.Close()
 	if l := in.reporter.Log(); l != nil {
 		l.Close()

@@ -87,12 +87,17 @@ func (w *World) backend(c *cluster) *config.Backend {
 	if k := c.spec.Balance.Kind; k == balance.RingHash || k == balance.Maglev {
 		hash = w.hashes[c.name]
 	}
+	secrets := w.secretsOf(c)
 	old := c.backend
-	if old != nil && c.from == &c.spec && slices.Equal(old.Endpoints, eps) && old.Balance.Overprovisioning == over && sameHash(old.Balance.Hash, hash) {
+	if old != nil && c.from == &c.spec && sameSecrets(old.TLS, secrets) && slices.Equal(old.Endpoints, eps) && old.Balance.Overprovisioning == over && sameHash(old.Balance.Hash, hash) {
 		return old
 	}
 	b := c.spec
 	b.Endpoints, b.Balance.Overprovisioning, b.Balance.Hash = eps, over, hash
+	if secrets != nil && b.TLS != nil {
+		t := *b.TLS
+		t.Secrets, b.TLS = secrets, &t
+	}
 	c.backend, c.from = &b, &c.spec
 	return &b
 }
@@ -304,7 +309,14 @@ func (w *World) buildProblems() {
 		out = append(out, w.main.chains[n].prog.problems...)
 	}
 	for _, n := range sorted(w.clusters) {
-		out = append(out, w.clusters[n].problems...)
+		c := w.clusters[n]
+		out = append(out, c.problems...)
+		for _, name := range c.secrets {
+			if w.secrets[name] == nil {
+				out = append(out, config.Problem{Severity: config.Warning, Kind: "Secret", Name: name, Source: n, Reason: ReasonInvalid,
+					Message: "istiod has not sent this secret; requests to the cluster answer 503 until it does"})
+			}
+		}
 	}
 	for _, n := range sorted(w.assignments) {
 		for _, m := range w.assignments[n].problems {

@@ -169,6 +169,7 @@ func (t *translator) filter(name, kind string, cfg *anyMessage) error {
 		return nil
 	case httpFilters + "grpc_web.v3.GrpcWeb":
 		t.p.grpcWeb = true
+		t.p.stages = append(t.p.stages, config.Stage{Kind: config.StageGRPCWeb})
 		return nil
 	case httpFilters + "set_filter_state.v3.Config":
 		var c statev3.Config

@@ -1,40 +1,56 @@
 package istiod
 
 import (
+	"bytes"
+	"maps"
+
 	"google.golang.org/protobuf/proto"
 
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"waypoint.dev/waypoint/config"
 )
 
-// Secret is a certificate or a set of roots that clusters name.
-type Secret struct {
-	Chain, Key []byte // PEM
-	Roots      []byte // PEM
-}
-
-// Secret returns the secret of that name, nil if it was not sent.
-func (w *World) Secret(name string) *Secret { return w.secrets[name] }
-
+// setSecret takes a certificate or a set of roots that clusters name. One of equal
+// content keeps its pointer, and connections made with it.
 func (w *World) setSecret(r *Resource) error {
 	var s tlsv3.Secret
 	if err := proto.Unmarshal(r.Body, &s); err != nil {
 		return err
 	}
-	out := &Secret{
-		Chain: inlineBytes(s.GetTlsCertificate().GetCertificateChain().GetInlineBytes(), s.GetTlsCertificate().GetCertificateChain().GetInlineString()),
-		Key:   inlineBytes(s.GetTlsCertificate().GetPrivateKey().GetInlineBytes(), s.GetTlsCertificate().GetPrivateKey().GetInlineString()),
-		Roots: inlineBytes(s.GetValidationContext().GetTrustedCa().GetInlineBytes(), s.GetValidationContext().GetTrustedCa().GetInlineString()),
+	cert, v := s.GetTlsCertificate(), s.GetValidationContext()
+	out := &config.Secret{
+		Chain: dataSource(cert.GetCertificateChain()), Key: dataSource(cert.GetPrivateKey()),
+		Roots: dataSource(v.GetTrustedCa()), CRL: dataSource(v.GetCrl()),
 	}
 	if len(out.Chain) == 0 && len(out.Roots) == 0 {
 		return errString("holds neither a certificate nor roots inline")
 	}
+	if len(out.Chain) > 0 && len(out.Key) == 0 {
+		return errString("holds a certificate without its key")
+	}
+	if old := w.secrets[r.Name]; old != nil && bytes.Equal(old.Chain, out.Chain) && bytes.Equal(old.Key, out.Key) &&
+		bytes.Equal(old.Roots, out.Roots) && bytes.Equal(old.CRL, out.CRL) {
+		return nil
+	}
 	w.secrets[r.Name] = out
+	w.stale.backends, w.stale.problems = true, true
 	return nil
 }
 
-func inlineBytes(b []byte, s string) []byte {
-	if len(b) > 0 {
-		return b
+// secretsOf returns what was sent of the secrets that a cluster names; nil if it
+// names none.
+func (w *World) secretsOf(c *cluster) map[string]*config.Secret {
+	if len(c.secrets) == 0 {
+		return nil
 	}
-	return []byte(s)
+	out := make(map[string]*config.Secret, len(c.secrets))
+	for _, n := range c.secrets {
+		out[n] = w.secrets[n]
+	}
+	return out
+}
+
+func sameSecrets(t *config.UpstreamTLS, now map[string]*config.Secret) bool {
+	return t == nil || maps.Equal(t.Secrets, now)
 }

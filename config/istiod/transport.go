@@ -2,8 +2,6 @@ package istiod
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -56,13 +54,6 @@ func (r *clusterReader) transport(c *clusterv3.Cluster) {
 	if s.TLS != nil && !r.opts.UpstreamTLS {
 		r.fail("transport_socket", "TLS to the backend is not implemented")
 	}
-	if s.TLS != nil && r.opts.UpstreamTLS {
-		for _, n := range []string{s.TLS.CA, s.TLS.Cert} {
-			if n == "default" || n == "ROOTCA" || slices.Contains(r.c.secrets, n) {
-				r.fail("transport_socket", "the certificates of secret %s are not supported; use files", n)
-			}
-		}
-	}
 	if s.ProxyProto != 0 && !r.opts.ProxyProtocol {
 		r.fail("transport_socket", "the PROXY protocol to the backend is not implemented")
 	}
@@ -99,72 +90,4 @@ func (r *clusterReader) socket(ts *corev3.TransportSocket) (tls *config.Upstream
 	default:
 		return nil, 0, fmt.Errorf("transport socket %s is not supported", shortType(kind))
 	}
-}
-
-func (r *clusterReader) upstreamTLS(c *tlsv3.UpstreamTlsContext) (*config.UpstreamTLS, error) {
-	if at := unknownField(c); at != "" {
-		return nil, fmt.Errorf("a field of %s is not known", at)
-	}
-	common := c.GetCommonTlsContext()
-	out := &config.UpstreamTLS{SNI: c.GetSni(), ALPN: common.GetAlpnProtocols()}
-	out.MinMinor = tlsMinor(common.GetTlsParams().GetTlsMinimumProtocolVersion())
-	out.MaxMinor = tlsMinor(common.GetTlsParams().GetTlsMaximumProtocolVersion())
-	v := common.GetValidationContext()
-	if comb := common.GetCombinedValidationContext(); comb != nil {
-		v = comb.GetDefaultValidationContext()
-		out.CA = r.secret(comb.GetValidationContextSdsSecretConfig())
-	} else if s := common.GetValidationContextSdsSecretConfig(); s != nil {
-		out.CA = r.secret(s)
-	}
-	if f := v.GetTrustedCa().GetFilename(); f != "" {
-		out.CA = f
-	}
-	for _, m := range v.GetMatchSubjectAltNames() {
-		if m.GetExact() == "" || m.GetIgnoreCase() {
-			return nil, errString("a subject alternative name other than an exact one is not supported")
-		}
-		out.SANs = append(out.SANs, m.GetExact())
-	}
-	for _, m := range v.GetMatchTypedSubjectAltNames() {
-		if e := m.GetMatcher().GetExact(); e == "" || m.GetMatcher().GetIgnoreCase() {
-			return nil, errString("a subject alternative name other than an exact one is not supported")
-		} else if !slices.Contains(out.SANs, e) {
-			out.SANs = append(out.SANs, e)
-		}
-	}
-	if len(v.GetVerifyCertificateHash())+len(v.GetVerifyCertificateSpki()) > 0 || v.GetCrl() != nil || v.GetCustomValidatorConfig() != nil {
-		return nil, errString("certificate hashes, CRLs and custom validators are not supported")
-	}
-	if certs := common.GetTlsCertificateSdsSecretConfigs(); len(certs) > 0 {
-		out.Cert = r.secret(certs[0])
-		if cert, key, ok := strings.Cut(out.Cert, "~"); ok {
-			out.Cert, out.Key = cert, key
-		}
-	}
-	return out, nil
-}
-
-// secret returns what an SDS name stands for: "system", a file, or a secret that
-// istiod is asked for.
-func (r *clusterReader) secret(s *tlsv3.SdsSecretConfig) string {
-	name := s.GetName()
-	for _, p := range []string{"file-root:", "file-cert:"} {
-		if f, ok := strings.CutPrefix(name, p); ok {
-			return f
-		}
-	}
-	if name != "" && name != "default" && name != "ROOTCA" && !slices.Contains(r.c.secrets, name) {
-		r.c.secrets = append(r.c.secrets, name)
-	}
-	return name
-}
-
-func tlsMinor(v tlsv3.TlsParameters_TlsProtocol) uint8 {
-	switch v {
-	case tlsv3.TlsParameters_TLSv1_2:
-		return 2
-	case tlsv3.TlsParameters_TLSv1_3:
-		return 3
-	}
-	return 0
 }

@@ -21,7 +21,7 @@ type World struct {
 	clusters    map[string]*cluster
 	assignments map[string]*assignment
 	extensions  map[string]extension
-	secrets     map[string]*Secret
+	secrets     map[string]*config.Secret
 	workloads   map[string]*workload // by UID
 	names       map[string]string    // resource name -> UID, as both may differ
 	byAddr      map[netip.Addr][]*workload
@@ -60,7 +60,7 @@ func NewWorld(o Options) *World {
 		clusters:    make(map[string]*cluster),
 		assignments: make(map[string]*assignment),
 		extensions:  make(map[string]extension),
-		secrets:     make(map[string]*Secret),
+		secrets:     make(map[string]*config.Secret),
 		workloads:   make(map[string]*workload),
 		names:       make(map[string]string),
 		byAddr:      make(map[netip.Addr][]*workload),
@@ -138,6 +138,7 @@ func (w *World) remove(typeURL, name string) {
 		w.retranslate(name)
 	case SecretType:
 		delete(w.secrets, name)
+		w.stale.backends, w.stale.problems = true, true
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/identity"
 )
 
 // System is the CA that stands for the roots of the operating system.
@@ -45,8 +46,8 @@ func (o *Origin) current() (*material, error) {
 	}
 	fresh := o.files != nil
 	for i, name := range []string{ca, o.spec.CRL, o.spec.Cert, o.spec.Key} {
-		if name == "" {
-			continue
+		if _, secret := o.spec.Secrets[name]; name == "" || secret {
+			continue // what a secret holds does not change: a new one is another Origin
 		}
 		fi, err := os.Stat(name)
 		if err != nil {
@@ -67,57 +68,100 @@ func (o *Origin) current() (*material, error) {
 	return m, nil
 }
 
+// load reads what u names, from files or secrets.
 func load(u *config.UpstreamTLS) (*material, error) {
 	m := &material{}
-	switch {
-	case u.CA == "" || u.SkipVerify:
-	case u.CA == System:
-		var err error
-		if m.roots, err = x509.SystemCertPool(); err != nil {
-			return nil, err
-		}
-	default:
-		b, err := read(u.CA)
-		if err != nil {
-			return nil, err
-		}
-		m.roots = x509.NewCertPool()
-		if !m.roots.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("%s: no certificate in it", u.CA)
-		}
+	if err := m.loadRoots(u); err != nil {
+		return nil, err
 	}
-	if u.Cert != "" || u.Key != "" {
-		cert, err := read(u.Cert)
-		if err != nil {
-			return nil, err
-		}
-		key, err := read(u.Key)
-		if err != nil {
-			return nil, err
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", u.Cert, err)
-		}
-		m.cert = &pair
+	if err := m.loadCert(u); err != nil {
+		return nil, err
 	}
 	if u.CRL != "" {
 		b, err := read(u.CRL)
 		if err != nil {
 			return nil, err
 		}
-		for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-			l, err := x509.ParseRevocationList(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", u.CRL, err)
-			}
-			m.crls = append(m.crls, l)
-		}
-		if m.crls == nil {
-			return nil, fmt.Errorf("%s: no revocation list in it", u.CRL)
+		if err := m.loadCRL(u.CRL, b); err != nil {
+			return nil, err
 		}
 	}
 	return m, nil
+}
+
+func (m *material) loadRoots(u *config.UpstreamTLS) (err error) {
+	if u.CA == "" || u.SkipVerify || u.CA == config.SecretRoots {
+		return nil
+	}
+	if u.CA == System {
+		m.roots, err = x509.SystemCertPool()
+		return err
+	}
+	var b []byte
+	if s, ok := u.Secrets[u.CA]; ok {
+		if s == nil {
+			return notSent(u.CA)
+		}
+		b = s.Roots
+		if len(s.CRL) > 0 {
+			if err := m.loadCRL(u.CA, s.CRL); err != nil {
+				return err
+			}
+		}
+	} else if b, err = read(u.CA); err != nil {
+		return err
+	}
+	m.roots = x509.NewCertPool()
+	if !m.roots.AppendCertsFromPEM(b) {
+		return fmt.Errorf("%s: no certificate in it", u.CA)
+	}
+	return nil
+}
+
+func (m *material) loadCert(u *config.UpstreamTLS) (err error) {
+	if u.Cert == config.SecretOwn || u.Cert == "" && u.Key == "" {
+		return nil
+	}
+	var cert, key []byte
+	if s, ok := u.Secrets[u.Cert]; ok {
+		if s == nil {
+			return notSent(u.Cert)
+		}
+		cert, key = s.Chain, s.Key
+	} else {
+		if cert, err = read(u.Cert); err != nil {
+			return err
+		}
+		if key, err = read(u.Key); err != nil {
+			return err
+		}
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", u.Cert, err)
+	}
+	m.cert = &pair
+	return nil
+}
+
+func (m *material) loadCRL(name string, b []byte) error {
+	n := len(m.crls)
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		l, err := x509.ParseRevocationList(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		m.crls = append(m.crls, l)
+	}
+	if len(m.crls) == n {
+		return fmt.Errorf("%s: no revocation list in it", name)
+	}
+	return nil
+}
+
+// notSent is why nothing is sent to a backend whose secret did not come.
+func notSent(name string) error {
+	return fmt.Errorf("the secret %s was not sent by the control plane", name)
 }
 
 func read(name string) ([]byte, error) {
@@ -131,28 +175,44 @@ func read(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// config returns the configuration of one handshake.
-func (o *Origin) config(protocols []string) (*tls.Config, error) {
+// config returns the configuration of one handshake with a server called host,
+// unless the configuration names it.
+func (o *Origin) config(protocols []string, host string) (*tls.Config, error) {
 	m, err := o.current()
 	if err != nil {
 		return nil, err
 	}
+	if (o.spec.CA == config.SecretRoots || o.spec.Cert == config.SecretOwn) && o.own == nil {
+		return nil, errors.New("the backend asks for the waypoint's own certificate, and it has none")
+	}
+	if host == "" {
+		host = o.host
+	}
 	name := o.spec.SNI
 	if name == "" {
-		name = o.host
+		name = host
 	}
 	c := &tls.Config{
 		ServerName: name, NextProtos: protocols,
 		MinVersion: version(o.spec.MinMinor, tls.VersionTLS12), MaxVersion: version(o.spec.MaxMinor, 0),
+		CurvePreferences: o.spec.Curves, CipherSuites: o.spec.Ciphers,
 		// The names and the revocation lists are other than those of crypto/tls:
 		// VerifyConnection below is the verification.
 		InsecureSkipVerify: true,
-		VerifyConnection:   func(s tls.ConnectionState) error { return o.verify(m, s.PeerCertificates) },
+		VerifyConnection:   func(s tls.ConnectionState) error { return o.verify(m, host, s.PeerCertificates) },
+	}
+	if only := identity.Curves(o.own); only != nil {
+		c.CurvePreferences = only // of the compliance policy
 	}
 	if protocols == nil {
 		c.NextProtos = o.spec.ALPN
 	}
-	if m.cert != nil {
+	switch {
+	case o.spec.Cert == config.SecretOwn:
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &o.own.SVID().Certificate, nil
+		}
+	case m.cert != nil:
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.cert, nil }
 	}
 	return c, nil
@@ -170,12 +230,17 @@ func version(minor uint8, def uint16) uint16 {
 
 // verify checks the certificate of a server: its chain, its names, and that no
 // certificate of the chain is revoked.
-func (o *Origin) verify(m *material, certs []*x509.Certificate) error {
+func (o *Origin) verify(m *material, host string, certs []*x509.Certificate) error {
 	if o.spec.SkipVerify {
 		return nil
 	}
 	if len(certs) == 0 {
 		return errors.New("no certificate")
+	}
+	if o.spec.CA == config.SecretRoots { // a workload of the mesh, known by its SPIFFE id
+		v := identity.Verifier{Source: o.own, Usage: x509.ExtKeyUsageServerAuth, Want: o.spec.SANs}
+		_, err := v.Verify(certs)
+		return err
 	}
 	leaf := certs[0]
 	if m.roots != nil {
@@ -191,21 +256,21 @@ func (o *Origin) verify(m *material, certs []*x509.Certificate) error {
 			return err
 		}
 	}
-	return o.named(leaf, m.roots != nil)
+	return o.named(leaf, host, m.roots != nil)
 }
 
 // named checks the names of a certificate: one of those configured; without any
 // the server name or the service's, so that the roots of the operating system
 // do not stand for every server there is.
-func (o *Origin) named(leaf *x509.Certificate, verified bool) error {
+func (o *Origin) named(leaf *x509.Certificate, host string, verified bool) error {
 	want := o.spec.SANs
 	if len(want) == 0 {
 		if !verified {
 			return nil
 		}
-		want = []string{o.host}
+		want = []string{host}
 		if o.spec.SNI != "" {
-			want = []string{o.spec.SNI, o.host}
+			want = []string{o.spec.SNI, host}
 		}
 	}
 	for _, n := range want {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/identity"
 )
 
 // Origin wraps connections to one backend. A nil Origin leaves them alone.
@@ -21,7 +23,8 @@ type Origin struct {
 	spec  config.UpstreamTLS
 	tls   bool
 	proxy uint8
-	host  string // of the service: server name when the configuration has none
+	host  string          // of the service: server name when the configuration has none
+	own   identity.Source // what config.SecretOwn and SecretRoots stand for; nil: there is none
 
 	mu    sync.Mutex
 	files *material // guarded by mu: what was read last, nil before
@@ -31,6 +34,9 @@ type Origin struct {
 type Use struct {
 	// Protocols to offer by ALPN; nil: those of the configuration.
 	Protocols []string
+	// Host is the server name where the configuration has none, of a backend whose
+	// endpoints are named by requests. Empty: that of the service.
+	Host string
 	// Source and Dest are the ends of the client's connection. The zero value says
 	// that the connection is for many clients: the header then names none.
 	Source, Dest netip.AddrPort
@@ -38,12 +44,13 @@ type Use struct {
 
 // New returns what b asks for, nil if that is nothing. prev, which may be nil, is
 // returned when nothing differs from it, so that pointers tell whether a
-// connection is still made as configured.
-func New(b *config.Backend, prev *Origin) *Origin {
+// connection is still made as configured. own is the waypoint's identity, which b
+// may ask to show, and whose compliance policy holds here too; nil: it has none.
+func New(b *config.Backend, prev *Origin, own identity.Source) *Origin {
 	if b.TLS == nil && b.ProxyProto == 0 {
 		return nil
 	}
-	o := &Origin{tls: b.TLS != nil, proxy: b.ProxyProto, host: b.Service.Host}
+	o := &Origin{tls: b.TLS != nil, proxy: b.ProxyProto, host: b.Service.Host, own: own}
 	if o.tls {
 		o.spec = *b.TLS
 	}
@@ -55,7 +62,8 @@ func New(b *config.Backend, prev *Origin) *Origin {
 
 func (o *Origin) same(p *Origin) bool {
 	a, b := &o.spec, &p.spec
-	return o.tls == p.tls && o.proxy == p.proxy && o.host == p.host &&
+	return o.tls == p.tls && o.proxy == p.proxy && o.host == p.host && o.own == p.own &&
+		maps.Equal(a.Secrets, b.Secrets) && slices.Equal(a.Curves, b.Curves) && slices.Equal(a.Ciphers, b.Ciphers) &&
 		a.SNI == b.SNI && slices.Equal(a.SANs, b.SANs) && a.SkipVerify == b.SkipVerify && a.CRL == b.CRL &&
 		a.CA == b.CA && a.Cert == b.Cert && a.Key == b.Key && slices.Equal(a.ALPN, b.ALPN) &&
 		a.MinMinor == b.MinMinor && a.MaxMinor == b.MaxMinor
@@ -88,7 +96,7 @@ func (o *Origin) wrap(ctx context.Context, c hbone.Conn, use Use) (hbone.Conn, e
 	if o.tls {
 		// First, so that a backend does not hear of what cannot become a connection.
 		var err error
-		if conf, err = o.config(use.Protocols); err != nil {
+		if conf, err = o.config(use.Protocols, use.Host); err != nil {
 			return nil, err
 		}
 	}

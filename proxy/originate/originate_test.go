@@ -194,7 +194,7 @@ func TestTLS(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := dial(t, New(backend(tt.u), nil), addr, tt.use)
+			c, err := dial(t, New(backend(tt.u), nil, nil), addr, tt.use)
 			if !tt.ok {
 				var de *hbone.DialError
 				if !errors.As(err, &de) || de.Stage != hbone.StageTLS {
@@ -223,7 +223,7 @@ func TestFilesChange(t *testing.T) {
 	root := newCA(t)
 	addr, _ := echoServer(t, &tls.Config{Certificates: []tls.Certificate{root.leaf(7, "api.example.com")}})
 	root.revoke()
-	o := New(backend(config.UpstreamTLS{CA: root.file("root.pem"), CRL: root.file("crl.pem")}), nil)
+	o := New(backend(config.UpstreamTLS{CA: root.file("root.pem"), CRL: root.file("crl.pem")}), nil, nil)
 	try := func(want bool, when string) {
 		t.Helper()
 		c, err := dial(t, o, addr, Use{})
@@ -253,7 +253,7 @@ func TestTimeout(t *testing.T) {
 	c, err := hbone.DialPlain(ctx, ln.Addr().(*net.TCPAddr).AddrPort())
 	check(t, err)
 	var de *hbone.DialError
-	if _, err := New(backend(config.UpstreamTLS{}), nil).Wrap(ctx, c, Use{}); !errors.As(err, &de) || de.Stage != hbone.StageTimeout {
+	if _, err := New(backend(config.UpstreamTLS{}), nil, nil).Wrap(ctx, c, Use{}); !errors.As(err, &de) || de.Stage != hbone.StageTimeout {
 		t.Errorf("%v, want a timeout", err)
 	}
 }
@@ -280,7 +280,7 @@ func TestHeaderThenTLS(t *testing.T) {
 	}()
 	b := backend(config.UpstreamTLS{CA: root.file("root.pem")})
 	b.ProxyProto = 1
-	c, err := dial(t, New(b, nil), ln.Addr().(*net.TCPAddr).AddrPort(), Use{Source: netip.MustParseAddrPort("10.0.0.1:1234"), Dest: netip.MustParseAddrPort("10.0.0.2:80")})
+	c, err := dial(t, New(b, nil, nil), ln.Addr().(*net.TCPAddr).AddrPort(), Use{Source: netip.MustParseAddrPort("10.0.0.1:1234"), Dest: netip.MustParseAddrPort("10.0.0.2:80")})
 	check(t, err)
 	defer c.Close()
 	if s := <-got; s != want {
@@ -290,15 +290,15 @@ func TestHeaderThenTLS(t *testing.T) {
 
 func TestSame(t *testing.T) {
 	b := backend(config.UpstreamTLS{CA: "a", SANs: []string{"b"}})
-	o := New(b, nil)
-	if New(backend(*b.TLS), o) != o {
+	o := New(b, nil, nil)
+	if New(backend(*b.TLS), o, nil) != o {
 		t.Error("the same configuration gives another origin")
 	}
 	b.TLS.SNI = "c"
-	if New(b, o) == o {
+	if New(b, o, nil) == o {
 		t.Error("another configuration gives the same origin")
 	}
-	if New(&config.Backend{}, o) != nil {
+	if New(&config.Backend{}, o, nil) != nil {
 		t.Error("nothing to do gives an origin")
 	}
 }
