@@ -49,6 +49,8 @@ type PoolConfig struct {
 	TLS     identity.Source
 	Revoked func(*x509.Certificate) bool // revocation list; nil: none
 
+	Network string // the waypoint's own, told to the other end of double tunnels; empty: not told
+
 	H2             h2.Config     // Connect is set by the pool
 	ConnectTimeout time.Duration // TCP, TLS and the answer to CONNECT together (10 s)
 	IdleTimeout    time.Duration // a connection without tunnels closes (5 min)
