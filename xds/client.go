@@ -20,8 +20,9 @@ import (
 // Type is one kind of resource to subscribe to.
 type Type struct {
 	URL string
-	// Wildcard subscribes to all resources of the type. The first response of
-	// each stream is then the whole state: what it does not name is gone.
+	// Wildcard subscribes to all resources of the type. The first response of each
+	// stream is then the whole state, unless Config.Held told the server what is
+	// there: what it does not name is gone.
 	Wildcard bool
 }
 
@@ -57,6 +58,12 @@ type Config struct {
 	Types   []Type // in the order to subscribe
 	Handler Handler
 	Log     *slog.Logger
+
+	// Held returns the versions of the resources that the handler holds of a type, by
+	// name. With it a new stream asks only for what differs: no response is then
+	// Full, and the server names what is gone. nil: each stream starts from nothing,
+	// as istiod wants it.
+	Held func(typeURL string) map[string]string
 }
 
 // Client is one subscription to a server.
@@ -151,7 +158,7 @@ func (c *Client) serve(ctx context.Context) (got bool, err error) {
 		got = true
 		c.connected.Store(true)
 		r := &Response{Type: m.TypeUrl, Version: m.SystemVersionInfo, Server: m.GetControlPlane().GetIdentifier(), Upserts: m.Resources, Removed: m.RemovedResources}
-		r.Full = !seen[m.TypeUrl] && c.wildcard(m.TypeUrl)
+		r.Full = c.cfg.Held == nil && !seen[m.TypeUrl] && c.wildcard(m.TypeUrl)
 		seen[m.TypeUrl] = true
 		if err := c.answer(m, c.cfg.Handler.Apply(r)); err != nil {
 			return got, err
@@ -170,7 +177,11 @@ func (c *Client) open(s discovery.AggregatedDiscoveryService_DeltaAggregatedReso
 		if !t.Wildcard && len(names) == 0 {
 			continue
 		}
-		if err := s.Send(&discovery.DeltaDiscoveryRequest{Node: node, TypeUrl: t.URL, ResourceNamesSubscribe: names}); err != nil {
+		req := &discovery.DeltaDiscoveryRequest{Node: node, TypeUrl: t.URL, ResourceNamesSubscribe: names}
+		if c.cfg.Held != nil {
+			req.InitialResourceVersions = c.cfg.Held(t.URL)
+		}
+		if err := s.Send(req); err != nil {
 			return err
 		}
 		node = nil

@@ -26,6 +26,10 @@ type Transport struct {
 	TokenFile  string // bearer token, read again for every call; empty: none
 	Metadata   map[string]string
 	Curves     []tls.CurveID // key exchanges to offer; nil: Go's choice
+
+	// Certificate is what the client proves itself with, asked at each handshake; nil:
+	// with nothing but the token.
+	Certificate func() (*tls.Certificate, error)
 }
 
 // istio-agent's settings (pkg/istio-agent: xds proxy): keepalive every 30 s,
@@ -61,7 +65,7 @@ func Dial(t Transport) (*grpc.ClientConn, error) {
 // tls verifies the server against the roots as they are at that handshake: the
 // file changes when the mesh's root is rotated.
 func (t Transport) tls() *tls.Config {
-	return &tls.Config{
+	c := &tls.Config{
 		MinVersion:       tls.VersionTLS12,
 		ServerName:       t.ServerName,
 		CurvePreferences: t.Curves,
@@ -80,6 +84,10 @@ func (t Transport) tls() *tls.Config {
 			return err
 		},
 	}
+	if t.Certificate != nil {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.Certificate() }
+	}
+	return c
 }
 
 func (t *Transport) roots() (*x509.CertPool, error) {

@@ -48,7 +48,7 @@ func NewNode(gw config.Owner, instance string) (*corev3.Node, error) {
 		return nil, fmt.Errorf("objects: a node is of a Gateway, with namespace and name")
 	}
 	id := strings.Join([]string{nodeRole, instance, gw.Namespace + "/" + gw.Name, gw.Class}, "~")
-	return xds.NewNode(id, gw.Name+"."+gw.Namespace, "", "", "", nil)
+	return xds.NewNode(id, gw.Name+"."+gw.Namespace, "", "", "", map[string]any{})
 }
 
 // ParseNode is the inverse of NewNode.
