@@ -58,4 +58,5 @@ func (c *compiler) stages(ch, prev *Chain) {
 var stageNames = [...]string{
 	StageCustom: "external authorization", StageJWT: "JWT", StageAuthz: "authorization", StageFault: "fault",
 	StageCORS: "CORS", StageRateLimit: "rate limit", StageHeaders: "headers",
+	StageGRPCWeb: "gRPC-Web",
 }

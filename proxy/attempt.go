@@ -312,6 +312,10 @@ func (x *exchange) left() outcome {
 		return outcome{failure: failCut, done: true}
 	}
 	err := x.src.clientError()
+	if r, ok := webRefusal(err); ok && !x.started {
+		x.answer(r)
+		return outcome{failure: failClient, done: true}
+	}
 	var ce *codec.Error
 	if errors.As(err, &ce) && ce.Kind == codec.Protocol && !x.started && ce.Status != 0 {
 		x.answer(reply{status: ce.Status, flags: telemetry.FlagDPE, details: "downstream_protocol_error"})

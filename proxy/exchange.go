@@ -11,6 +11,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/proxy/grpcweb"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/routing"
@@ -46,6 +47,10 @@ type exchange struct {
 	req   attrs.Request
 	known known
 	grpc  bool
+
+	web        bool              // a gRPC-Web client: grpc is set too, srv is translator
+	translator *grpcweb.Server   // made at the first such request
+	webHead    codec.RequestHead // what in points to then
 
 	// decided by the pipeline
 	chain   *config.Chain // nil behind the decision
@@ -210,6 +215,7 @@ func (x *exchange) report() {
 }
 
 func (x *exchange) reset() {
+	x.unwrapWeb()
 	x.p, x.t, x.srv, x.in = nil, nil, nil, nil
 	x.req = attrs.Request{}
 	x.known = known{}

@@ -30,7 +30,7 @@ func (x *exchange) answer(r reply) {
 	x.reply = codec.ResponseHead{Status: r.status}
 	h := &x.reply
 	body := r.body
-	if x.grpc && !r.plain {
+	if x.grpc && !x.web && !r.plain {
 		h.Status = 200
 		code := grpcCode(r.status)
 		x.rec.GRPCStatus = code

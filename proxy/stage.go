@@ -13,6 +13,9 @@ func (x *exchange) stages() bool {
 	for i := range c.Stages {
 		st := &c.Stages[i]
 		switch st.Kind {
+		case config.StageGRPCWeb:
+			x.wrapWeb() // from here on answers are for its client
+			fallthrough
 		case config.StageFault, config.StageCORS, config.StageRateLimit:
 			if x.result.Rule == nil && !x.match() {
 				return false
@@ -41,6 +44,8 @@ func (x *exchange) stages() bool {
 			x.fields, x.req.Authority = st.Headers.ApplyRequest(x.fields, x.req.Authority)
 			x.req.Headers = x.fields
 			ok = true
+		case config.StageGRPCWeb:
+			ok = x.translateWeb()
 		default:
 			ok = x.runnable(false, "unknown")
 		}

@@ -66,9 +66,9 @@ func describe(s *service, p *port) config.Service {
 // client's where nothing was.
 func upstream(p config.Protocol) config.Protocol {
 	switch p {
-	case config.ProtocolHTTP2, config.ProtocolGRPC:
+	case config.ProtocolHTTP2, config.ProtocolGRPC, config.ProtocolGRPCWeb:
 		return config.ProtocolHTTP2
-	case config.ProtocolHTTP, config.ProtocolGRPCWeb:
+	case config.ProtocolHTTP:
 		return config.ProtocolHTTP
 	case config.ProtocolTCP, config.ProtocolTLS:
 		return config.ProtocolTCP

@@ -290,6 +290,10 @@ func (r *build) guard(d *config.Destination, svc *Object, ns string) {
 	if len(rest) > 0 {
 		d.Stages = append(d.Stages, config.Stage{Kind: config.StageAuthz, Policies: rest})
 	}
+	if d.Protocol == config.ProtocolGRPCWeb {
+		// Behind the policies, as istiod orders its filters: they see the request as sent.
+		d.Stages = append(d.Stages, config.Stage{Kind: config.StageGRPCWeb})
+	}
 	switch d.Protocol {
 	case config.ProtocolTCP, config.ProtocolTLS, config.ProtocolAuto:
 		d.Conn = append(append([]authz.Policy(nil), custom...), rest...)
