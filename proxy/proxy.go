@@ -127,7 +127,7 @@ func New(o Options) *Proxy {
 }
 
 // ServeTunnel implements hbone.Handler. It returns when the tunnel has ended.
-func (p *Proxy) ServeTunnel(t *hbone.Tunnel) { p.serve(t) }
+func (p *Proxy) ServeTunnel(t *hbone.Tunnel) { newTunnel(p, t).serve() }
 
 // Active is how many tunnels are open.
 func (p *Proxy) Active() int { return p.tunnels.len() }

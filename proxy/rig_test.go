@@ -259,7 +259,7 @@ func (r *rig) open(authority string, draining chan struct{}) (*memConn, *fakeTun
 		defer r.wg.Done()
 		defer close(ft.done)
 		defer b.Close()
-		r.p.serve(ft)
+		newTunnel(r.p, ft).serve()
 	}()
 	return a, ft
 }

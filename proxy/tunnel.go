@@ -50,7 +50,9 @@ type tunnel struct {
 	shard   uint32
 	drained <-chan struct{}
 
-	first sniffed // owned by the tunnel's goroutine: what told the protocol
+	// owned by the tunnel's goroutine
+	first  sniffed // what told the protocol
+	opened bool    // in the set of tunnels, and counted
 
 	service    atomic.Pointer[chainService]
 	clientCert atomic.Pointer[string]
@@ -67,27 +69,26 @@ type tunnel struct {
 	draining  bool               // guarded by mu
 }
 
-// serve runs one tunnel to its end.
-func (p *Proxy) serve(in inbound) {
+// newTunnel makes the tunnel of an accepted CONNECT.
+//
+//go:noinline
+func newTunnel(p *Proxy, in inbound) *tunnel {
 	t := &tunnel{p: p, in: in, drained: in.Draining(), shard: p.shard.Add(1)}
-	defer func() {
-		if r := recover(); r != nil {
-			p.panicked("tunnel", r)
-			in.Reset()
-		}
-	}()
 	if w, ok := in.(interface{ OnReset(func()) }); ok {
 		w.OnReset(func() { p.workers.do((*resetTunnel)(t)) })
-		defer w.OnReset(nil)
 	}
-	c, ok := t.admit()
-	if !ok {
+	return t
+}
+
+// serve runs one tunnel to its end. An idle tunnel waits below it: what is rare,
+// and all that only begins or ends, stands in functions of its own, since the
+// frames of this path decide whether its stack fits into 4 KiB.
+func (t *tunnel) serve() {
+	defer t.finish()
+	c := t.open()
+	if c == nil {
 		return
 	}
-	defer p.overload.Release(resilience.Streams, 1)
-	p.tunnels.add(t)
-	defer p.tunnels.remove(t)
-	// Not in a function of its own: its frame would stand below every idle tunnel.
 	switch c.Spec.Protocol {
 	case config.ProtocolTCP:
 		t.runTCP(c)
@@ -95,6 +96,34 @@ func (p *Proxy) serve(in inbound) {
 		t.runTLS(c)
 	default:
 		t.runHTTP(c)
+	}
+}
+
+// open admits the tunnel and enters it in the set; nil: it was refused.
+//
+//go:noinline
+func (t *tunnel) open() *config.Chain {
+	c, ok := t.admit()
+	if !ok {
+		return nil
+	}
+	t.opened = true
+	t.p.tunnels.add(t)
+	return c
+}
+
+// finish runs behind serve, whatever became of it.
+func (t *tunnel) finish() {
+	if r := recover(); r != nil {
+		t.p.panicked("tunnel", r)
+		t.in.Reset()
+	}
+	if t.opened {
+		t.p.tunnels.remove(t)
+		t.p.overload.Release(resilience.Streams, 1)
+	}
+	if w, ok := t.in.(interface{ OnReset(func()) }); ok {
+		w.OnReset(nil)
 	}
 }
 
@@ -209,8 +238,7 @@ func (t *tunnel) runTLS(c *config.Chain) {
 }
 
 // runHTTP serves what is declared HTTP or not declared at all. An idle tunnel
-// waits below it, so what is rare stands in functions of its own: the frames of
-// this path decide whether its stack fits into 4 KiB.
+// waits below it, see serve.
 func (t *tunnel) runHTTP(c *config.Chain) {
 	auto := c.Spec.Protocol == config.ProtocolAuto
 	if (!auto || c.HTTPOnly) && !t.await() {
@@ -220,7 +248,7 @@ func (t *tunnel) runHTTP(c *config.Chain) {
 	case protoHTTP1:
 		t.serveHTTP1(c)
 	case protoHTTP2:
-		t.serveHTTP2(t.first)
+		t.serveHTTP2()
 	}
 }
 
@@ -294,32 +322,10 @@ func (t *tunnel) sniff(patient bool) (sniffed, error) {
 	return sn, err
 }
 
-// newHTTP1 has a frame of its own, which is gone while the tunnel idles.
-//
-//go:noinline
-func (t *tunnel) newHTTP1(c *config.Chain) *http1.ServerConn {
-	set := &c.Spec.Settings
-	return http1.NewServerConn(t.in, http1.ServerOptions{
-		MaxHead:     set.MaxHeadBytes,
-		AllowHTTP10: set.AllowHTTP10,
-		IdleTimeout: t.p.opts.IdleTimeout,
-		HeadTimeout: t.p.opts.HeadTimeout,
-		Sniffed:     t.first.bytes(),
-	})
-}
-
 // serveHTTP1 answers the requests of an HTTP/1 connection, one by one.
 func (t *tunnel) serveHTTP1(c *config.Chain) {
-	sc := t.newHTTP1(c)
-	t.first.release()
-	defer sc.Close()
-	defer t.linger()
-	t.mu.Lock()
-	t.h1 = sc
-	if t.draining {
-		sc.SetDraining()
-	}
-	t.mu.Unlock()
+	sc := t.startHTTP1(c)
+	defer t.endHTTP1()
 	for {
 		srv, err := sc.Next()
 		if err != nil {
@@ -330,6 +336,36 @@ func (t *tunnel) serveHTTP1(c *config.Chain) {
 			return
 		}
 	}
+}
+
+// startHTTP1 has a frame of its own, which is gone while the tunnel idles.
+//
+//go:noinline
+func (t *tunnel) startHTTP1(c *config.Chain) *http1.ServerConn {
+	set := &c.Spec.Settings
+	sc := http1.NewServerConn(t.in, http1.ServerOptions{
+		MaxHead:     set.MaxHeadBytes,
+		AllowHTTP10: set.AllowHTTP10,
+		IdleTimeout: t.p.opts.IdleTimeout,
+		HeadTimeout: t.p.opts.HeadTimeout,
+		Sniffed:     t.first.bytes(),
+	})
+	t.first.release()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.h1 = sc
+	if t.draining {
+		sc.SetDraining()
+	}
+	return sc
+}
+
+func (t *tunnel) endHTTP1() {
+	t.linger()
+	t.mu.Lock()
+	sc := t.h1
+	t.mu.Unlock()
+	sc.Close()
 }
 
 // linger ends an HTTP/1 connection behind its last response: what the client
@@ -355,6 +391,8 @@ func (t *tunnel) linger() {
 }
 
 // badHead answers a head that could not be read.
+//
+//go:noinline
 func (t *tunnel) badHead(sc *http1.ServerConn, err error) {
 	var pe *http1.ProtocolError
 	if !errors.As(err, &pe) {
@@ -394,9 +432,11 @@ func (t *tunnel) base(r *telemetry.Record) {
 }
 
 // serveHTTP2 serves an HTTP/2 connection, each stream on a goroutine of its own.
-func (t *tunnel) serveHTTP2(sn sniffed) {
-	nc := newNetConn(t.in, append([]byte(nil), sn.bytes()...))
-	sn.release()
+//
+//go:noinline
+func (t *tunnel) serveHTTP2() {
+	nc := newNetConn(t.in, append([]byte(nil), t.first.bytes()...))
+	t.first.release()
 	sc := http2.NewServerConn(nc, t.p.opts.H2, func(srv codec.Server) { t.exchange(srv) })
 	t.mu.Lock()
 	t.h2 = sc

@@ -4,9 +4,11 @@ package h2
 // message ended (io.EOF), or the stream or its read deadline failed. A waiting
 // stream needs no buffer of its reader's.
 func (s *Stream) WaitReadable() error {
+	// No defer: it makes the frame larger that stands below each idle tunnel.
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waitData()
+	err := s.waitData()
+	s.mu.Unlock()
+	return err
 }
 
 // Readable reports whether WaitReadable would return at once, whatever the read

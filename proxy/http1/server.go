@@ -165,8 +165,21 @@ func (s *ServerConn) drain() bool {
 	return true
 }
 
-// waitIdle waits for the first byte of a head while owning no buffer.
+// waitIdle waits for the first byte of a head while owning no buffer. What comes
+// before and behind the wait has frames of its own, which are gone meanwhile: an
+// idle connection's goroutine is mostly its stack.
 func (s *ServerConn) waitIdle() error {
+	if err := s.beginIdle(); err != nil {
+		return err
+	}
+	if s.in.err == nil && s.in.wait != nil {
+		return s.endIdle(s.in.wait.WaitReadable())
+	}
+	return s.endIdle(s.firstByte())
+}
+
+//go:noinline
+func (s *ServerConn) beginIdle() error {
 	s.in.endExchange()
 	s.out.release()
 	s.freeScratch()
@@ -176,13 +189,16 @@ func (s *ServerConn) waitIdle() error {
 		}
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.draining.Load() {
-		s.mu.Unlock()
 		return io.EOF
 	}
 	s.idle = true
-	s.mu.Unlock()
-	err := s.firstByte()
+	return nil
+}
+
+//go:noinline
+func (s *ServerConn) endIdle(err error) error {
 	s.mu.Lock()
 	s.idle = false
 	s.mu.Unlock()
@@ -202,13 +218,12 @@ func (s *ServerConn) waitIdle() error {
 	return ioError(err, codec.ConnClosed)
 }
 
-// firstByte returns when a read will not block, or has brought something.
+// firstByte returns when a read has brought something.
+//
+//go:noinline
 func (s *ServerConn) firstByte() error {
 	if s.in.err != nil {
 		return s.in.err
-	}
-	if s.in.wait != nil {
-		return s.in.wait.WaitReadable()
 	}
 	n, err := s.c.Read(s.tiny[:])
 	if n > 0 {
