@@ -51,7 +51,7 @@ seems to. It exits 1 if there is an error among them.`,
 				kube.Print(out, m)
 			}
 			if status {
-				kube.PrintStatuses(out, b)
+				b.Statuses().Print(out)
 			}
 			if err != nil && refused == 0 {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,7 +17,6 @@ import (
 	"waypoint.dev/waypoint/admin/view"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
-	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
@@ -96,30 +96,51 @@ func (s *settings) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.maxAge, "max-connection-age", 30*time.Minute, "ask clients to reconnect after about so long, so that new replicas get their share; 0: never")
 }
 
-// fileDump is the configuration dump, with the conditions that a controller would
+// runDump is the configuration dump, with the conditions that a controller would
 // write to the objects' status.
-type fileDump struct {
+type runDump struct {
 	view.Dump
+	Source   any      `json:"source,omitempty"`
 	Statuses []string `json:"statuses,omitempty"`
+}
+
+// source is where `waypoint run` has its objects from.
+type source interface {
+	// configure adds what the source shows of itself.
+	configure(s *settings)
+	// follow calls apply at first and after each change until ctx ends.
+	follow(ctx context.Context, log *slog.Logger, apply func(*kube.Objects)) error
+	// show is what the configuration dump says of it.
+	show(query map[string]string) any
+	close()
 }
 
 func runCommand() *cobra.Command {
 	var (
-		s                settings
-		mesh             meshFlags
-		dir              string
-		cert, key, roots string
+		s    settings
+		mesh meshFlags
+		ids  identityFlags
+		far  xdsFlags
+		dir  string
 	)
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Serve Kubernetes manifests from a directory, reloaded on change",
-		Long: `run serves what a directory of ordinary Kubernetes manifests says: Gateway API
-routes, Istio policies, services and endpoints. Files are read again when they
-change. A file that cannot be read keeps the last good version of its objects.
+		Short: "Serve Kubernetes objects: manifests of a directory, or the cluster's through waypoint-controller",
+		Long: `run serves what Kubernetes objects say: Gateway API routes, Istio policies,
+services and endpoints. They come from a directory of ordinary manifests, which is
+read again when it changes,
 
   waypoint run --config ./manifests --cert cert.pem --key key.pem --roots roots.pem
 
-The certificate is a SPIFFE identity of the mesh (spiffe://<domain>/ns/<namespace>/sa/<account>).`,
+or from waypoint-controller, which sends what concerns the Gateway of this waypoint:
+
+  waypoint run --xds waypoint-controller.waypoint-system:15010 --xds-roots ca.crt \
+    --xds-token token --waypoint shop/waypoint --cert cert.pem --key key.pem --roots roots.pem
+
+What cannot be read keeps its last good version. While the controller is away what
+it sent stays in force. The certificate is a SPIFFE identity of the mesh
+(spiffe://<domain>/ns/<namespace>/sa/<account>): from files, from istiod's CA (--ca)
+or from a SPIFFE Workload API (--workload-api).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, level, err := newLogger(s.logFormat, s.logLevel)
@@ -130,44 +151,59 @@ The certificate is a SPIFFE identity of the mesh (spiffe://<domain>/ns/<namespac
 			if err != nil {
 				return err
 			}
-			if dir == "" {
-				return errors.New("--config is required: a directory of Kubernetes manifests (try `waypoint demo` first)")
+			switch {
+			case dir == "" && far.addr == "":
+				return errors.New("--config or --xds is required: a directory of Kubernetes manifests, or the controller (try `waypoint demo` first)")
+			case dir != "" && far.addr != "":
+				return errors.New("--config and --xds are two sources: give one")
 			}
-			if cert == "" || key == "" || roots == "" {
-				return errors.New("--cert, --key and --roots are required: the waypoint proves its SPIFFE identity in every tunnel")
+			if err := far.check(o.Waypoint); err != nil {
+				return err
+			}
+			if err := ids.check(o.Waypoint); err != nil {
+				return err
 			}
 			if s.maxAge == 0 {
 				s.maxAge = -1
 			}
-			ids, err := identity.FromFiles(cert, key, roots, append([]string{mesh.trustDomain}, mesh.aliases...), log)
+			id, err := ids.open(cmd.Context(), &mesh, o.Waypoint, log)
 			if err != nil {
 				return err
 			}
-			var statuses atomic.Pointer[[]string]
+			var src source = dirSource(dir)
+			if far.addr != "" {
+				if src, err = far.open(o.Waypoint, id, ids.roots, log); err != nil {
+					id.Close()
+					return err
+				}
+			}
+			defer src.close()
+			var statuses atomic.Pointer[kube.Statuses]
+			src.configure(&s)
 			s.admin = func(in *instance, a *admin.Options) {
-				a.Dump = func(map[string]string) any {
-					d := fileDump{Dump: view.Config(in.store.Load(), in.compile.list())}
+				a.Dump = func(query map[string]string) any {
+					d := runDump{Dump: view.Config(in.store.Load(), in.compile.list()), Source: src.show(query)}
 					if l := statuses.Load(); l != nil {
-						d.Statuses = *l
+						var text strings.Builder
+						l.Print(&text)
+						d.Statuses = strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
 					}
 					return d
 				}
 			}
-			in, err := start(s, ids, log, level)
+			in, err := start(s, id, log, level)
 			if err != nil {
-				ids.Close()
+				id.Close()
 				return err
 			}
 			b := kube.NewBuilder(o)
 			return in.run(cmd.Context(), func(ctx context.Context) error {
-				return kube.Watch(ctx, dir, kube.WatchOptions{Failed: func(err error) {
-					log.Error("the configuration directory cannot be read; what was read stays in force", "error", err)
-				}}, func(objs *kube.Objects) {
-					in.publish(b.Build(objs))
-					var text strings.Builder
-					kube.PrintStatuses(&text, b)
-					lines := strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
-					statuses.Store(&lines)
+				return src.follow(ctx, log, func(objs *kube.Objects) {
+					m := b.Build(objs)
+					trust(id, m.Mesh, log)
+					in.publish(m)
+					st := b.Statuses()
+					statuses.Store(&st)
 				})
 			})
 		},
@@ -175,10 +211,22 @@ The certificate is a SPIFFE identity of the mesh (spiffe://<domain>/ns/<namespac
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&dir, "config", "", "directory of manifests")
-	fs.StringVar(&cert, "cert", "", "certificate chain, PEM")
-	fs.StringVar(&key, "key", "", "private key, PEM")
-	fs.StringVar(&roots, "roots", "", "trusted roots, PEM")
+	far.register(fs)
+	ids.register(fs)
 	mesh.register(fs)
 	s.register(fs)
 	return cmd
+}
+
+// dirSource is a directory of manifests.
+type dirSource string
+
+func (dirSource) configure(*settings)        {}
+func (dirSource) show(map[string]string) any { return nil }
+func (dirSource) close()                     {}
+
+func (d dirSource) follow(ctx context.Context, log *slog.Logger, apply func(*kube.Objects)) error {
+	return kube.Watch(ctx, string(d), kube.WatchOptions{Failed: func(err error) {
+		log.Error("the configuration directory cannot be read; what was read stays in force", "error", err)
+	}}, apply)
 }

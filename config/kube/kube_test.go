@@ -76,7 +76,7 @@ func TestGolden(t *testing.T) {
 			m := b.Build(s)
 			var out bytes.Buffer
 			Print(&out, m)
-			PrintStatuses(&out, b)
+			b.Statuses().Print(&out)
 			golden := in[:len(in)-len(".in.yaml")] + ".golden"
 			if *update {
 				if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {

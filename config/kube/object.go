@@ -76,22 +76,17 @@ func (f Fields) Error() string {
 // Decode reads one object from its JSON. It fails only if the JSON has no apiVersion,
 // kind or name; what else is wrong is in the object's Err.
 func Decode(raw []byte, source string) (*Object, error) {
-	var head struct {
-		APIVersion string          `json:"apiVersion"`
-		Kind       string          `json:"kind"`
-		Metadata   json.RawMessage `json:"metadata"`
-	}
+	o := &Object{Source: source}
+	head := struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Metadata   *Meta  `json:"metadata"`
+	}{Metadata: &o.Meta}
 	if err := json.Unmarshal(raw, &head); err != nil {
-		return nil, err
+		return nil, headError(raw, err)
 	}
 	if head.Kind == "" || head.APIVersion == "" {
 		return nil, fmt.Errorf("no apiVersion or kind")
-	}
-	o := &Object{Source: source}
-	if len(head.Metadata) > 0 {
-		if err := json.Unmarshal(head.Metadata, &o.Meta); err != nil {
-			return nil, fmt.Errorf("%s: metadata: %w", head.Kind, err)
-		}
 	}
 	if o.Meta.Name == "" {
 		return nil, fmt.Errorf("%s: metadata.name: required", head.Kind)
@@ -121,6 +116,22 @@ func Decode(raw []byte, source string) (*Object, error) {
 		o.Body, o.Err = k.decode(raw)
 	}
 	return o, nil
+}
+
+// headError says which part of an object cannot be read.
+func headError(raw []byte, err error) error {
+	var head struct {
+		APIVersion string          `json:"apiVersion"`
+		Kind       string          `json:"kind"`
+		Metadata   json.RawMessage `json:"metadata"`
+	}
+	if first := json.Unmarshal(raw, &head); first != nil {
+		return first
+	}
+	if head.Kind == "" || head.APIVersion == "" {
+		return fmt.Errorf("no apiVersion or kind")
+	}
+	return fmt.Errorf("%s: metadata: %w", head.Kind, err)
 }
 
 func splitAPIVersion(s string) (group, version string) {

@@ -29,9 +29,18 @@ type TargetStatus struct {
 // AuthorizationPolicy, RequestAuthentication, WaypointPolicy, XBackendTrafficPolicy.
 func (b *Builder) PolicyStatuses() []PolicyStatus { return b.policyStatuses }
 
-// PrintStatuses writes the status conditions of all routes and policies of the last
-// Build, one in a line.
-func PrintStatuses(w io.Writer, b *Builder) {
+// Statuses are what a Build found of routes and policies. They are not changed by
+// later Builds.
+type Statuses struct {
+	Routes   []RouteStatus
+	Policies []PolicyStatus
+}
+
+// Statuses returns those of the last Build.
+func (b *Builder) Statuses() Statuses { return Statuses{b.statuses, b.policyStatuses} }
+
+// Print writes the status conditions, one in a line.
+func (s Statuses) Print(w io.Writer) {
 	line := func(kind, ns, name, target string, c *Condition) {
 		is := "False"
 		if c.Status {
@@ -43,14 +52,14 @@ func PrintStatuses(w io.Writer, b *Builder) {
 		}
 		fmt.Fprintf(w, ": %s %s %s: %s\n", c.Type, is, c.Reason, c.Message)
 	}
-	for _, st := range b.statuses {
+	for _, st := range s.Routes {
 		for i := range st.Parents {
 			for j := range st.Parents[i].Conditions {
 				line(st.Kind, st.Namespace, st.Name, st.Parents[i].Ref.Name, &st.Parents[i].Conditions[j])
 			}
 		}
 	}
-	for _, st := range b.policyStatuses {
+	for _, st := range s.Policies {
 		for i := range st.Targets {
 			t := &st.Targets[i]
 			target := t.Ref.Kind

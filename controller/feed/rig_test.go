@@ -144,7 +144,7 @@ func (r *rig) waypoint(t testing.TB, gateway, token string) *waypoint {
 // until waits for a model of which ok says yes.
 func (w *waypoint) until(t testing.TB, what string, ok func(*config.Model) bool) *config.Model {
 	t.Helper()
-	late := time.AfterFunc(30*time.Second, func() { w.mu.Lock(); w.model = nil; w.built = -1 << 30; w.mu.Unlock(); w.cond.Broadcast() })
+	late := time.AfterFunc(4*time.Minute, func() { w.mu.Lock(); w.model = nil; w.built = -1 << 30; w.mu.Unlock(); w.cond.Broadcast() })
 	defer late.Stop()
 	w.mu.Lock()
 	defer w.mu.Unlock()
