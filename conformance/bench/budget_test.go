@@ -13,12 +13,16 @@ const (
 	// maxMallocs a request. What is left of them is the runtime's own, and what
 	// happens by the second and not by the request.
 	maxMallocs = 0.05
-	// maxIdleRSS is of a waypoint that serves and has seen no traffic. About half of
-	// it is Envoy's protobuf types, which register themselves at start: the same
-	// binary speaks to istiod.
+	// maxIdleAnon is of a waypoint that serves and has seen no traffic: memory of its
+	// own, which nothing but the process can give back.
+	maxIdleAnon = 8 << 20
+	// maxIdleRSS is that and the pages of the binary that the kernel maps around each
+	// page fault while the file is cached, up to all of it.
 	maxIdleRSS = 36 << 20
 	// maxBusyRSS is behind the requests of this test.
 	maxBusyRSS = 48 << 20
+	// maxBusyAnon likewise.
+	maxBusyAnon = 12 << 20
 	// maxCalls are the read and write system calls a request at 8 x 1. Four reads
 	// (two of which find nothing), two writes: what nothing batches costs six.
 	maxCalls = 6.5
@@ -43,11 +47,14 @@ func TestBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.close)
-	if rss := l.waypoint.rss(); rss > maxIdleRSS {
-		t.Errorf("idle RSS %.1f MiB, budget %.1f", mib(rss), mib(maxIdleRSS))
-	} else {
-		t.Logf("idle RSS %.1f MiB", mib(rss))
+	size := func(what string, got, budget int64) {
+		t.Helper()
+		if t.Logf("%s %.1f MiB", what, mib(got)); got <= 0 || got > budget {
+			t.Errorf("%s %.1f MiB, budget %.1f", what, mib(got), mib(budget))
+		}
 	}
+	size("idle RSS", l.waypoint.rss(), maxIdleRSS)
+	size("idle anonymous memory", l.waypoint.anon(), maxIdleAnon)
 	for _, s := range []shape{{"8 x 1", 8, 1, 0}, {"4 x 4", 4, 4, 0}} {
 		f, err := l.sample(t.Context(), s, budgetRequests, 1)
 		if err != nil {
@@ -60,8 +67,7 @@ func TestBudget(t *testing.T) {
 		if n := f.reads[0] + f.writes[0]; n > maxCalls {
 			t.Errorf("%s: %.2f reads and writes a request, budget %.1f", s.name, n, maxCalls)
 		}
-		if f.rss > maxBusyRSS {
-			t.Errorf("%s: RSS %.1f MiB, budget %.1f", s.name, mib(f.rss), mib(maxBusyRSS))
-		}
+		size(s.name+": RSS", f.rss, maxBusyRSS)
+		size(s.name+": anonymous memory", l.waypoint.anon(), maxBusyAnon)
 	}
 }

@@ -222,10 +222,17 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+sys) * 10 * time.Millisecond // USER_HZ is 100
 }
 
-func (p *process) rss() int64 {
+// rss is what the process has in memory, in bytes, pages of its binary included.
+func (p *process) rss() int64 { return p.status("VmRSS:") }
+
+// anon is what of rss is the process's own: heap, stacks, and what it wrote to.
+func (p *process) anon() int64 { return p.status("RssAnon:") }
+
+// status is a size of /proc/PID/status, in bytes.
+func (p *process) status(field string) int64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return kb << 10
 		}
