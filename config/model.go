@@ -108,8 +108,7 @@ type HTTPSettings struct {
 	XFCC          bool // write x-forwarded-client-cert from the tunnel's peer; else it is removed
 	XFF           bool // append the client pod's address to x-forwarded-for
 	KeepServer    bool // leave the backend's server header
-	PreserveCase  bool
-	MaxHeadBytes  int // 0: 60 KiB (Envoy)
+	MaxHeadBytes  int  // 0: 60 KiB (Envoy)
 }
 
 // Service names what a destination or backend belongs to, for telemetry.
@@ -231,8 +230,20 @@ type Backend struct {
 	Settings  resilience.Settings
 	Missing   string // why it does not exist (answers Status 500 or 503 NC)
 
+	// Dynamic, when set, takes the endpoint from the name in each request; there
+	// are no others.
+	Dynamic *Dynamic
+
 	TLS        *UpstreamTLS // nil: plain text
 	ProxyProto uint8        // version of the PROXY protocol header to send; 0: none
+}
+
+// Dynamic says how a backend's endpoints are named by requests: by the authority
+// of HTTP, by the server name of TLS.
+type Dynamic struct {
+	Host     string // names that may be asked for: "*.example.com", or "*" for any
+	Port     uint16 // of connections without HTTP; a request says it, or means 80, with TLS 443
+	MaxHosts int    // names remembered at a time; 0: 1024 (Envoy)
 }
 
 // Workload is a pod or WorkloadEntry.

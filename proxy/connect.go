@@ -33,6 +33,9 @@ func (p *Proxy) connect(ep *balance.Endpoint, set *resilience.Settings, origin *
 	if err != nil {
 		return nil, err
 	}
+	if ep.Named {
+		use.Host = ep.Hostname
+	}
 	return origin.Wrap(ctx, c, use)
 }
 

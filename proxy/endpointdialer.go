@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 
@@ -26,6 +27,9 @@ func (d *EndpointDialer) Dial(ctx context.Context, ep *balance.Endpoint) (hbone.
 		if t.Authority == "" {
 			t.Authority = ep.Addr.String()
 		}
+		if ep.Double {
+			return d.double(ctx, t)
+		}
 		tun, err := d.Dialer.Dial(ctx, t, nil)
 		if err != nil {
 			return nil, err
@@ -41,6 +45,25 @@ func (d *EndpointDialer) Dial(ctx context.Context, ep *balance.Endpoint) (hbone.
 		addr = resolved
 	}
 	c, err := hbone.DialPlain(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// DoubleDialer is a [Dialer] that also reaches other networks; *hbone.Pool is one.
+type DoubleDialer interface {
+	DialDouble(ctx context.Context, t hbone.Target) (*hbone.Double, error)
+}
+
+var errNoDouble = errors.New("the tunnel through the gateway of another network is not there")
+
+func (d *EndpointDialer) double(ctx context.Context, t hbone.Target) (hbone.Conn, error) {
+	dd, ok := d.Dialer.(DoubleDialer)
+	if !ok {
+		return nil, &hbone.DialError{Stage: hbone.StageConnect, Err: errNoDouble}
+	}
+	c, err := dd.DialDouble(ctx, t)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ type backendState struct {
 	outliers *resilience.Detector
 	circuit  func(from, to string)
 	waiting  waitList
+	dynamic  dynamicSet
 	origin   atomic.Pointer[originate.Origin] // nil: connections are as they come
 }
 
@@ -83,7 +84,7 @@ func stateOf(t *config.Target) *backendState {
 	if s, _ := t.State().(*backendState); s != nil {
 		return s
 	}
-	if b := t.Spec.Load(); b.TLS != nil || b.ProxyProto != 0 {
+	if b := t.Spec.Load(); b.TLS != nil || b.ProxyProto != 0 || b.Dynamic != nil {
 		return BackendState(b, nil).(*backendState) // never in the clear, though nobody keeps states
 	}
 	return unlimited

@@ -78,32 +78,42 @@ func (t *tunnel) serveTCP(c *config.Chain, sn sniffed, checked bool) {
 // open checks the policies, chooses an endpoint and connects to it. nil: the
 // connection is to be cut, and the record says why.
 func (s *session) open(c *config.Chain, checked bool) hbone.Conn {
+	_, target := s.decide(c, checked)
+	if target == nil {
+		return nil
+	}
+	return s.connect(target)
+}
+
+// decide finds out where the connection goes: nowhere without a target. route is
+// nil where the destination has none.
+func (s *session) decide(c *config.Chain, checked bool) (route *config.CompiledTCP, target *config.Target) {
 	r, t := &s.rec, s.t
 	if c.Broken != "" {
 		r.Termination, r.Reason = "chain_broken", "chain_broken"
-		return nil
+		return nil, nil
 	}
 	t.observe(c, r)
 	if !checked {
 		if d, flags, ok := t.allowed(c); !ok {
 			deniedConn(r, d, flags)
-			return nil
+			return nil, nil
 		}
 	}
 	route, ok := c.RouteTCPFor(t.conn.Peer.Namespace, t.conn.SNI)
 	if !ok {
 		r.Flags |= telemetry.FlagNR
 		r.Details = "route_not_found"
-		return nil
+		return nil, nil
 	}
-	target := c.Default
+	target = c.Default
 	if route != nil {
 		r.Route = route.Spec.Route
 		b := route.Pick.Pick(rand.Uint64())
 		if b == nil || b.Invalid != "" || route.Pick.Broken != "" {
 			r.Flags |= telemetry.FlagNC
 			r.Details = "cluster_not_found"
-			return nil
+			return route, nil
 		}
 		target = t.target(c, b)
 	} else if target == nil && t.conn.Dest.IsValid() {
@@ -112,9 +122,9 @@ func (s *session) open(c *config.Chain, checked bool) hbone.Conn {
 	if target == nil || target.Spec.Load().Missing != "" {
 		r.Flags |= telemetry.FlagNC
 		r.Details = "cluster_not_found"
-		return nil
+		return route, nil
 	}
-	return s.connect(target)
+	return route, target
 }
 
 // connect tries endpoints of target until one takes the connection.
@@ -168,6 +178,9 @@ func (s *session) pick(target *config.Target, tried []*balance.Endpoint) *balanc
 	set := target.Set.Load()
 	pol := set.Policy()
 	if pol.Kind == balance.Passthrough {
+		if d := target.Spec.Load().Dynamic; d != nil {
+			return s.t.p.named(stateOf(target), d, s.t.conn.SNI, d.Port)
+		}
 		to := withPort(s.t.conn.Dest, pol.Port)
 		if ep := set.ByAddr(to); ep != nil {
 			return ep

@@ -48,6 +48,8 @@ type settings struct {
 	bounds          bounds
 	sessionKeys     string // file of the secrets of session tokens; empty: one of this process
 
+	network string // the waypoint's own, told to gateways of others; empty: there is one
+
 	// What one way of starting adds; nil: nothing.
 	revoked func(*x509.Certificate) bool
 	applied func() error                    // whether the source has said enough to be ready
@@ -126,7 +128,7 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		o.Tracer = in.tracer
 	}
 	in.reporter = telemetry.New(o)
-	in.pool = hbone.NewPool(hbone.PoolConfig{TLS: ids, Revoked: s.revoked, Log: log})
+	in.pool = hbone.NewPool(hbone.PoolConfig{TLS: ids, Revoked: s.revoked, Network: s.network, Log: log})
 
 	keeper, err := sessionKeeper(s.sessionKeys)
 	if err != nil {

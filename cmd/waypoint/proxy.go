@@ -118,7 +118,6 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 		World: istiod.NewWorld(istiod.Options{
 			Namespace: a.Namespace, Gateway: a.Gateway, Class: a.Class, TrustDomain: a.TrustDomain, RootNamespace: a.RootNamespace,
 			ClusterID: a.ClusterID, Network: a.Network, MeshID: a.MeshID, Domain: a.Domain,
-			UpstreamTLS: true, ProxyProtocol: true,
 		}),
 		Publish: func(m *config.Model) {
 			trust(ids, m.Mesh, log)
@@ -146,6 +145,7 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 			return view.Backends(in.store.Load())
 		}
 	}
+	s.network = a.Network
 	if in, err = start(s, identity.Restrict(ids, a.Curves), log, level); err != nil {
 		ids.Close()
 		return err

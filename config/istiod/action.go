@@ -1,6 +1,7 @@
 package istiod
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -97,6 +98,10 @@ func redirect(r *routing.Rule, a *routev3.RedirectAction, m *routeMatch) error {
 	return nil
 }
 
+// noDuration stands for a route that lifts the bound of the connection manager,
+// until that is known.
+const noDuration = -1
+
 // forward translates a route to clusters.
 func (s *routeScope) forward(r *routing.Rule, a *routev3.RouteAction, m *routeMatch, field string) error {
 	r.Timeout = defaultRouteTimeout
@@ -104,6 +109,12 @@ func (s *routeScope) forward(r *routing.Rule, a *routev3.RouteAction, m *routeMa
 		r.Timeout = duration(a.GetTimeout())
 	}
 	r.IdleTimeout = duration(a.GetIdleTimeout())
+	if m := a.GetMaxStreamDuration(); m != nil {
+		r.Timeout = 0 // Envoy: RouteEntryImplBase::using_new_timeouts_
+		if m.GetMaxStreamDuration() != nil {
+			r.MaxDuration = cmp.Or(duration(m.GetMaxStreamDuration()), noDuration)
+		}
+	}
 	status := 503
 	switch a.GetClusterNotFoundResponseCode() {
 	case routev3.RouteAction_NOT_FOUND:
@@ -144,7 +155,8 @@ func (s *routeScope) leftOut(a *routev3.RouteAction, field string) {
 		set  bool
 	}{
 		{"append_x_forwarded_host", a.GetAppendXForwardedHost()},
-		{"max_stream_duration", a.GetMaxStreamDuration() != nil},
+		{"max_stream_duration.grpc_timeout_header_max", a.GetMaxStreamDuration().GetGrpcTimeoutHeaderMax() != nil},
+		{"max_stream_duration.grpc_timeout_header_offset", a.GetMaxStreamDuration().GetGrpcTimeoutHeaderOffset() != nil},
 		{"hedge_policy", a.GetHedgePolicy() != nil},
 		{"internal_redirect_policy", a.GetInternalRedirectPolicy() != nil},
 		{"rate_limits", len(a.GetRateLimits()) > 0},

@@ -59,8 +59,7 @@ type cluster struct {
 
 // clusterReader translates one cluster.
 type clusterReader struct {
-	c    *cluster
-	opts *Options
+	c *cluster
 }
 
 func (r *clusterReader) note(s config.Severity, reason, field, msg string) {
@@ -85,7 +84,7 @@ func (r *clusterReader) missing(field, what string) {
 
 // decodeCluster translates a Cluster. The error is that of a message that cannot
 // be decoded.
-func decodeCluster(b []byte, o *Options) (*cluster, error) {
+func decodeCluster(b []byte) (*cluster, error) {
 	var c clusterv3.Cluster
 	if err := proto.Unmarshal(b, &c); err != nil {
 		return nil, err
@@ -94,7 +93,7 @@ func decodeCluster(b []byte, o *Options) (*cluster, error) {
 		return nil, errString("has no name")
 	}
 	out := &cluster{name: c.GetName(), digest: digestOf(b)}
-	r := &clusterReader{c: out, opts: o}
+	r := &clusterReader{c: out}
 	s := &out.spec
 	s.Key = c.GetName()
 	s.Service = r.service(&c)
@@ -155,7 +154,7 @@ func (r *clusterReader) discovery(c *clusterv3.Cluster) {
 	if t := c.GetClusterType(); t != nil {
 		switch innerType(t.GetTypedConfig()) {
 		case "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig":
-			r.fail("cluster_type", "addresses by the name in the request (dynamic forward proxy) are not implemented")
+			r.dynamic(t.GetTypedConfig())
 		case "envoy.extensions.clusters.dns.v3.DnsCluster":
 			out.static = r.inline(c)
 		default:
@@ -183,7 +182,7 @@ func (r *clusterReader) discovery(c *clusterv3.Cluster) {
 }
 
 func (r *clusterReader) inline(c *clusterv3.Cluster) *assignment {
-	return readAssignment(c.GetLoadAssignment(), r.opts)
+	return readAssignment(c.GetLoadAssignment())
 }
 
 // balance translates the load balancer.
@@ -318,6 +317,9 @@ func (r *clusterReader) common(o *corev3.HttpProtocolOptions) {
 	}
 	if o.GetMaxRequestsPerConnection() != nil {
 		s.MaxRequestsPerConn = o.GetMaxRequestsPerConnection().GetValue()
+	}
+	if o.GetMaxStreamDuration() != nil {
+		s.MaxStreamDuration = duration(o.GetMaxStreamDuration())
 	}
 }
 

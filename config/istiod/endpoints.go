@@ -45,19 +45,19 @@ type rawEndpoint struct {
 type workloadName struct{ name, namespace, canonical, revision, cluster string }
 
 // decodeAssignment reads a ClusterLoadAssignment.
-func decodeAssignment(b []byte, o *Options) (*assignment, error) {
+func decodeAssignment(b []byte) (*assignment, error) {
 	var c endpointv3.ClusterLoadAssignment
 	if err := proto.Unmarshal(b, &c); err != nil {
 		return nil, err
 	}
-	a := readAssignment(&c, o)
+	a := readAssignment(&c)
 	a.digest = digestOf(b)
 	return a, nil
 }
 
 // readAssignment translates the endpoints of a cluster. One that cannot be used is
 // there but unhealthy, so that it counts in its priority.
-func readAssignment(c *endpointv3.ClusterLoadAssignment, o *Options) *assignment {
+func readAssignment(c *endpointv3.ClusterLoadAssignment) *assignment {
 	a := &assignment{over: c.GetPolicy().GetOverprovisioningFactor().GetValue(), stale: true}
 	n := 0
 	for _, l := range c.GetEndpoints() {
@@ -71,7 +71,7 @@ func readAssignment(c *endpointv3.ClusterLoadAssignment, o *Options) *assignment
 			Weight: l.GetLoadBalancingWeight().GetValue(),
 		}
 		for _, e := range l.GetLbEndpoints() {
-			r, problem := readEndpoint(e, o)
+			r, problem := readEndpoint(e)
 			if problem != "" {
 				a.problems = append(a.problems, problem)
 			}
@@ -87,7 +87,7 @@ func readAssignment(c *endpointv3.ClusterLoadAssignment, o *Options) *assignment
 }
 
 // readEndpoint translates one endpoint.
-func readEndpoint(e *endpointv3.LbEndpoint, o *Options) (_ *rawEndpoint, problem string) {
+func readEndpoint(e *endpointv3.LbEndpoint) (_ *rawEndpoint, problem string) {
 	r := &rawEndpoint{}
 	md := e.GetMetadata().GetFilterMetadata()
 	r.name = md["istio"].GetFields()["workload"].GetStringValue()
@@ -105,7 +105,7 @@ func readEndpoint(e *endpointv3.LbEndpoint, o *Options) (_ *rawEndpoint, problem
 	}
 	switch x := e.GetEndpoint().GetAddress().GetAddress().(type) {
 	case *corev3.Address_EnvoyInternalAddress:
-		return r.internal(x.EnvoyInternalAddress, e, o, unusable)
+		return r.internal(x.EnvoyInternalAddress, e, unusable)
 	case *corev3.Address_SocketAddress:
 		s := x.SocketAddress
 		port := uint16(s.GetPortValue())
@@ -126,7 +126,7 @@ func readEndpoint(e *endpointv3.LbEndpoint, o *Options) (_ *rawEndpoint, problem
 }
 
 // internal reads the address of an internal listener, which stands for a tunnel.
-func (r *rawEndpoint) internal(a *corev3.EnvoyInternalAddress, e *endpointv3.LbEndpoint, o *Options, unusable func(string) (*rawEndpoint, string)) (*rawEndpoint, string) {
+func (r *rawEndpoint) internal(a *corev3.EnvoyInternalAddress, e *endpointv3.LbEndpoint, unusable func(string) (*rawEndpoint, string)) (*rawEndpoint, string) {
 	ep, md := &r.ep, e.GetMetadata().GetFilterMetadata()
 	dst := md[originalDst].GetFields()
 	to, err := netip.ParseAddrPort(dst["local"].GetStringValue())
@@ -158,11 +158,8 @@ func (r *rawEndpoint) internal(a *corev3.EnvoyInternalAddress, e *endpointv3.LbE
 		ep.HashKey = "envoy://" + innerConnectOriginate + "/" + ep.Key
 		ep.Key += "/" + ep.Authority
 		ep.Tunnel, ep.Double = ep.Addr, true
-		switch {
-		case ep.Authority == "":
+		if ep.Authority == "" {
 			return unusable("its gateway is not told where to go")
-		case !o.DoubleTunnel:
-			return unusable("the tunnel through the gateway of another network is not implemented")
 		}
 		return r, ""
 	}

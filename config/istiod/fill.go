@@ -50,7 +50,7 @@ func (p *program) fillHTTP(d *config.Destination) {
 		if cluster != encapCluster {
 			d.Backend = cluster
 		}
-		if r.Retry < 0 && r.Hash < 0 && r.IdleTimeout == 0 {
+		if r.Retry < 0 && r.Hash < 0 && r.IdleTimeout == 0 && r.MaxDuration == 0 {
 			return // what config makes of no routes is the same
 		}
 	}

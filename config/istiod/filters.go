@@ -183,7 +183,7 @@ func (t *translator) filter(name, kind string, cfg *anyMessage) error {
 		}
 		return nil
 	case httpFilters + "dynamic_forward_proxy.v3.FilterConfig":
-		return nil // its cluster says that it is missing
+		return nil // its cluster names the endpoints
 	case httpFilters + "wasm.v3.Wasm":
 		var c wasmv3.Wasm
 		if err := unpack(cfg, &c); err != nil {

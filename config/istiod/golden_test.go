@@ -100,6 +100,9 @@ func dump(t *testing.T, m *config.Model, s *config.Snapshot) string {
 		x := m.Backends[k]
 		eps, pol := x.Endpoints, x.Balance
 		p("backend %s %+v protocol=%d tls=%s proxy=%d missing=%q", x.Key, x.Service, x.Protocol, text(t, x.TLS), x.ProxyProto, x.Missing)
+		if x.Dynamic != nil {
+			p("  named by requests %+v", *x.Dynamic)
+		}
 		p("  balance %d port=%d warmup=%+v weighted=%v over=%d panic=%d ring=%d-%d table=%d bias=%v hash=%s",
 			pol.Kind, pol.Port, pol.Warmup, pol.LocalityWeighted, pol.Overprovisioning, pol.PanicThreshold, pol.RingMin, pol.RingMax, pol.TableSize, pol.ActiveBias, text(t, pol.Hash))
 		p("  settings %s", text(t, x.Settings))

@@ -1,12 +1,12 @@
 package istiod
 
 import (
+	"cmp"
 	"fmt"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	preservev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/routing"
@@ -41,7 +41,6 @@ func (t *translator) settings(h *hcmv3.HttpConnectionManager) {
 	s := &t.p.settings
 	s.Normalization = t.normalization(h)
 	s.AllowHTTP10 = h.GetHttpProtocolOptions().GetAcceptHttp_10()
-	s.PreserveCase = preservesCase(h.GetHttpProtocolOptions())
 	s.KeepServer = h.GetServerHeaderTransformation() != hcmv3.HttpConnectionManager_OVERWRITE
 	s.XFF = h.GetUseRemoteAddress().GetValue() && !h.GetSkipXffAppend()
 	s.MaxHeadBytes = int(h.GetMaxRequestHeadersKb().GetValue()) << 10
@@ -78,9 +77,9 @@ func (t *translator) settings(h *hcmv3.HttpConnectionManager) {
 		{"request_timeout", duration(h.GetRequestTimeout()) > 0},
 		{"request_headers_timeout", duration(h.GetRequestHeadersTimeout()) > 0},
 		{"generate_request_id", h.GetGenerateRequestId() != nil && !h.GetGenerateRequestId().GetValue()},
+		{"http_protocol_options.header_key_format", h.GetHttpProtocolOptions().GetHeaderKeyFormat() != nil},
 		{"append_x_forwarded_port", h.GetAppendXForwardedPort()},
 		{"common_http_protocol_options.idle_timeout", duration(c.GetIdleTimeout()) > 0},
-		{"common_http_protocol_options.max_stream_duration", duration(c.GetMaxStreamDuration()) > 0},
 		{"common_http_protocol_options.max_connection_duration", duration(c.GetMaxConnectionDuration()) > 0},
 		{"common_http_protocol_options.max_headers_count", c.GetMaxHeadersCount() != nil},
 		{"common_http_protocol_options.headers_with_underscores_action", c.GetHeadersWithUnderscoresAction() != corev3.HttpProtocolOptions_ALLOW},
@@ -121,22 +120,16 @@ func (t *translator) normalization(h *hcmv3.HttpConnectionManager) config.Normal
 	return config.NormalizeDecodeAndMergeSlashes
 }
 
-func preservesCase(o *corev3.Http1ProtocolOptions) bool {
-	f := o.GetHeaderKeyFormat().GetStatefulFormatter()
-	if f == nil {
-		return false
-	}
-	return unpack(f.GetTypedConfig(), new(preservev3.PreserveCaseFormatterConfig)) == nil
-}
-
-// idle gives routes without an idle timeout that of the connection manager, which
-// is Envoy's rule for streams.
+// idle gives routes that say nothing of it the idle timeout and the longest duration
+// of the connection manager, which is Envoy's rule for streams.
 func (t *translator) idle(h *hcmv3.HttpConnectionManager) {
-	d := duration(h.GetStreamIdleTimeout())
+	d, most := duration(h.GetStreamIdleTimeout()), duration(h.GetCommonHttpProtocolOptions().GetMaxStreamDuration())
 	for i := range t.p.routes {
-		if t.p.routes[i].IdleTimeout == 0 {
-			t.p.routes[i].IdleTimeout = d
+		r := &t.p.routes[i]
+		if r.IdleTimeout == 0 {
+			r.IdleTimeout = d
 		}
+		r.MaxDuration = max(cmp.Or(r.MaxDuration, most), 0)
 	}
 }
 

@@ -24,7 +24,7 @@ var harmlessNetwork = map[string]bool{
 	"envoy.tcp.metadataexchange.config.MetadataExchange":    true,
 	"envoy.extensions.network_filters.peer_metadata.Config": true,
 	"stats.PluginConfig": true,
-	networkFilters + "sni_dynamic_forward_proxy.v3.FilterConfig": true, // its cluster says that it is missing
+	networkFilters + "sni_dynamic_forward_proxy.v3.FilterConfig": true, // its cluster names the endpoints
 	networkFilters + "mongo_proxy.v3.MongoProxy":                 true, // statistics
 	"envoy.extensions.filters.network.mysql_proxy.v3.MySQLProxy": true, // statistics
 }

@@ -26,7 +26,7 @@ func TestScenarios(t *testing.T) {
 			t.Run(name+[]string{"", "/full"}[i], func(t *testing.T) {
 				m := load(t, dir).Model()
 				for _, p := range m.Problems {
-					if p.Severity == config.Error && name != "09-serviceentry" {
+					if p.Severity == config.Error {
 						t.Errorf("%s %s: %s", p.Kind, p.Name, p.Message)
 					}
 				}

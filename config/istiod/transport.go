@@ -51,12 +51,6 @@ func (r *clusterReader) transport(c *clusterv3.Cluster) {
 		}
 		s.ProxyProto = max(s.ProxyProto, version)
 	}
-	if s.TLS != nil && !r.opts.UpstreamTLS {
-		r.fail("transport_socket", "TLS to the backend is not implemented")
-	}
-	if s.ProxyProto != 0 && !r.opts.ProxyProtocol {
-		r.fail("transport_socket", "the PROXY protocol to the backend is not implemented")
-	}
 }
 
 // socket reads one transport socket and those it wraps.

@@ -53,11 +53,4 @@ type Options struct {
 	Network       string // own network; workloads of others are not found by address
 	MeshID        string
 	Domain        string // "cluster.local", DNS suffix
-
-	// DoubleTunnel says that the data path can reach another network through its
-	// gateway by a tunnel in a tunnel. Without it such endpoints count as unhealthy.
-	DoubleTunnel bool
-	// UpstreamTLS and ProxyProtocol say that the data path can wrap connections to a
-	// backend so. Without it such backends answer 503.
-	UpstreamTLS, ProxyProtocol bool
 }

@@ -146,7 +146,7 @@ func (w *World) setCluster(r *Resource) error {
 	if old := w.clusters[r.Name]; old != nil && old.digest == digestOf(r.Body) {
 		return nil
 	}
-	c, err := decodeCluster(r.Body, &w.opts)
+	c, err := decodeCluster(r.Body)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (w *World) setAssignment(r *Resource) error {
 	if old != nil && old.digest == digestOf(r.Body) {
 		return nil
 	}
-	a, err := decodeAssignment(r.Body, &w.opts)
+	a, err := decodeAssignment(r.Body)
 	if err != nil {
 		return err
 	}

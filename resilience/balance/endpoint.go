@@ -23,6 +23,7 @@ type Endpoint struct {
 	Tunnel   netip.AddrPort // HBONE address, ip:15008; invalid: plain TCP
 	Identity string         // expected SPIFFE URI behind the tunnel; empty: unknown
 	Hostname string         // DNS endpoints: name to resolve when Addr is invalid
+	Named    bool           // a request gave Hostname, so that TLS is for it too
 	// Authority is the CONNECT authority when it differs from Addr (double HBONE, another waypoint: VIP:port).
 	Authority string
 	// Double asks for a tunnel to Authority inside one to Tunnel, the gateway of another network.
