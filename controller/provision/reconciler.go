@@ -345,3 +345,6 @@ func (s *childSink) Replace(group, kind string, items []*watch.Item) {
 }
 
 func (s *childSink) Synced() { s.synced <- struct{}{} }
+
+// ControllerName is the controllerName of the classes that this Reconciler serves.
+func (r *Reconciler) ControllerName() string { return r.opts.Settings.ControllerName }

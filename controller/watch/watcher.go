@@ -243,13 +243,13 @@ func (w *Watcher) Counts() (objects map[string]int, lists int64) {
 	return objects, w.lists.Load()
 }
 
-// Kinds returns the kinds that are watched now, with their versions.
-func (w *Watcher) Kinds() []Kind {
+// Kind returns at which version and path a kind is watched; false while it is not.
+func (w *Watcher) Kind(group, kind string) (Kind, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := make([]Kind, 0, len(w.runs))
-	for _, r := range w.runs {
-		out = append(out, r.kind)
+	r := w.runs[groupKind{group, kind}]
+	if r == nil {
+		return Kind{}, false
 	}
-	return out
+	return r.kind, true
 }
