@@ -144,7 +144,7 @@ func newMesh(t *testing.T) *mesh {
 	}
 	src := m.source("shop", "waypoint")
 	m.w, err = testmesh.NewWaypoint(testmesh.WaypointOptions{Source: src, Proxy: func(o *proxy.Options) {
-		o.Telemetry = telemetry.New(telemetry.Options{Tracer: m, Sampler: telemetry.NewSampler(100)})
+		o.Telemetry = telemetry.New(telemetry.Options{Observer: m})
 	}})
 	if err != nil {
 		t.Fatal(err)
