@@ -17,7 +17,7 @@ type outcome struct {
 	failure   failure // failNone: a response, or done
 	done      bool    // the client has its answer, or left
 	untouched bool    // no byte of the request was written
-	stale     bool    // a kept connection had died before its first response byte
+	free      bool    // to be repeated on a fresh connection, whatever the policy says
 	retry     bool    // the response is one that the policy retries
 	reason    string  // of the verdict on the response
 }
@@ -38,7 +38,7 @@ func (x *exchange) forward() {
 	var (
 		retries  int
 		retrying bool // a place among the backend's retries is taken
-		again    bool // the one free repeat on a fresh connection was used
+		again    bool // the free repeat on a fresh connection was used
 		out      outcome
 	)
 	for {
@@ -51,7 +51,7 @@ func (x *exchange) forward() {
 		if out.done {
 			break
 		}
-		if out.stale && !again && x.repeatable() {
+		if out.free {
 			again = true
 			continue
 		}
@@ -83,11 +83,30 @@ func (x *exchange) forward() {
 	x.finishBody()
 }
 
+// spent reports whether an attempt without an answer is none that counts: a kept
+// connection had ended by the time the request came to it, which happens to any
+// server that closes idle ones. The request goes out again, on a fresh connection,
+// if nothing of it was sent, or if sending it twice is the same as once.
+func (x *exchange) spent(l *lease, out *outcome, err error) bool {
+	if !l.reused || x.started || x.gone.Load() || x.cut.Load() {
+		return false
+	}
+	switch out.failure {
+	case failRefused, failTermination:
+		if out.untouched {
+			// A body that no attempt has read is whole, kept or not.
+			return !x.pumped || x.replay()
+		}
+		return errors.Is(err, codec.ErrConnClosed) && x.repeatable()
+	}
+	return false
+}
+
 // repeatable reports whether the request may be sent again though the backend
 // may have seen it: it has no body and asks for nothing twice (RFC 9110 section
 // 9.2.2).
 func (x *exchange) repeatable() bool {
-	if x.in.Length != 0 || x.gone.Load() || x.up.Upgrade != "" {
+	if x.in.Length != 0 || x.up.Upgrade != "" {
 		return false
 	}
 	switch x.in.Method {
@@ -222,7 +241,9 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 
 	ep.Host.Active.Add(-1)
 	st.limits.ReleaseRequest()
-	st.outliers.Report(ep, x.blame(out.failure), x.outcomeStatus())
+	if !out.free { // the host was asked nothing
+		st.outliers.Report(ep, x.blame(out.failure), x.outcomeStatus())
+	}
 	return out
 }
 
@@ -258,7 +279,6 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 		}
 	}
 	out.failure = x.why(err)
-	out.stale = l.reused && out.failure == failTermination && errors.Is(err, codec.ErrConnClosed)
 	if out.failure == failTermination || out.failure == failProtocol {
 		x.rec.TransportFailure = err.Error()
 	}
@@ -270,6 +290,7 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 }
 
 // multiplexed says whether a backend is spoken to in HTTP/2: as its port
+	out.free = !fresh && x.spent(&l, &out, err)
 // declares, else as the client does.
 func multiplexed(spec *config.Backend, client bool) bool {
 	switch spec.Protocol {

@@ -24,18 +24,18 @@ func (x *exchange) body() {
 	if x.in.Length == 0 {
 		return
 	}
-	keep := x.retry == nil || x.retry.Attempts > 0
+	x.once = x.retry != nil && x.retry.Attempts == 0
 	if x.gathered.on {
-		x.src.resume(x.mirrors, keep)
+		x.src.resume(x.mirrors)
 		return
 	}
-	x.src.reset(x.srv, x.p.replay, keep)
+	x.src.reset(x.srv, x.p.replay)
 	x.src.mirrors = x.mirrors
 	if x.grpc {
 		x.src.count = &x.reqCount
 	}
 	r, ok := x.srv.(codec.Readier)
-	if !ok || x.in.Expect || x.in.Length > chunkSize || !keep {
+	if !ok || x.in.Expect || x.in.Length > chunkSize {
 		return
 	}
 	b := buf.Take(int(max(x.in.Length, 1)))
@@ -115,10 +115,13 @@ func (pu *pump) write(p []byte, last bool) error {
 		if err := cl.WriteBody(p, 0); err != nil {
 			return err
 		}
+		if x.once {
+			x.src.forget()
+		}
 		x.progressed(cl, false)
 		return nil
 	}
-	t := x.srv.Trailers()
+	t := x.requestTrailers()
 	if len(t) == 0 {
 		if err := cl.WriteBody(p, codec.End); err != nil {
 			return err

@@ -62,6 +62,7 @@ type exchange struct {
 	extra   []attrs.Field // response fields that the waypoint adds
 	edits   []Edit        // of the response, that stages asked for
 	held    []Releaser    // what stages lent
+	guarded []string      // names of headers that stages removed, borrowed from held
 	hash    uint64
 	sticky  sticky
 	shed    *resilience.Shed  // why the last attempt overflowed, if it was for the whole process
@@ -93,6 +94,7 @@ type exchange struct {
 	pump       pump  // of the first attempt that needs one
 	pumping    *pump // of the attempt under way
 	pumped     bool
+	once       bool // the body is kept only until a piece of it was sent
 	pumps      sync.WaitGroup
 	generation int // of src that the attempt reads
 
@@ -227,6 +229,8 @@ func (x *exchange) reset() {
 	x.edits = x.edits[:0]
 	clear(x.held)
 	x.held = x.held[:0]
+	clear(x.guarded)
+	x.guarded = x.guarded[:0]
 	clear(x.mirrors)
 	x.mirrors = x.mirrors[:0]
 	x.up, x.reply = codec.RequestHead{}, codec.ResponseHead{}
@@ -242,7 +246,7 @@ func (x *exchange) reset() {
 	clear(x.tried)
 	x.tried = x.tried[:0]
 	x.host, x.started, x.streaming = nil, false, false
-	x.pumping, x.pumped, x.generation, x.keepServer = nil, false, 0, false
+	x.pumping, x.pumped, x.once, x.generation, x.keepServer = nil, false, false, 0, false
 	x.rawReceived, x.rawSent, x.released = 0, 0, false
 	x.pump.x, x.pump.cl = nil, nil
 	x.sent.Store(false)

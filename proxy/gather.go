@@ -41,7 +41,7 @@ func (x *exchange) gather(limit int, partial bool) bool {
 	s := &x.src
 	if !x.gathered.on {
 		x.gathered.on = true
-		s.reset(x.srv, x.p.replay, true)
+		s.reset(x.srv, x.p.replay)
 		if x.grpc {
 			s.count = &x.reqCount
 		}
@@ -88,9 +88,8 @@ func (g *gathered) bytes(limit int, s *source) (body []byte, partial bool) {
 	return body, !s.complete.Load() || s.end > int64(n)
 }
 
-// resume goes on with a body of which a part was gathered. keep says that it may
-// have to be sent more than once.
-func (s *source) resume(mirrors []*mirror, keep bool) {
+// resume goes on with a body of which a part was gathered.
+func (s *source) resume(mirrors []*mirror) {
 	s.mirrors = mirrors
 	for _, m := range mirrors {
 		for i := range s.chunks {
@@ -99,9 +98,6 @@ func (s *source) resume(mirrors []*mirror, keep bool) {
 		if s.eof {
 			m.end(s.srv.Trailers())
 		}
-	}
-	if !keep {
-		s.forget()
 	}
 }
 

@@ -147,7 +147,7 @@ func TestSourceReplays(t *testing.T) {
 	src := &source{}
 	r := newRig(t, nil)
 	defer r.close()
-	src.reset(&bodyServer{r: bytes.NewReader(want)}, r.p.replay, true)
+	src.reset(&bodyServer{r: bytes.NewReader(want)}, r.p.replay)
 	for attempt := range 3 {
 		if attempt > 0 {
 			if gen, ok := src.again(); !ok || gen != attempt {

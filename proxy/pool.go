@@ -20,6 +20,9 @@ const (
 	defaultConnectTimeout = 10 * time.Second
 	// defaultIdle is Envoy's default of a cluster's idle_timeout.
 	defaultIdle = time.Hour
+	// closeMargin is how long before a server closes an idle connection by its own
+	// word that is no longer used: clocks start at the two ends of a network.
+	closeMargin = time.Second
 )
 
 // hostPool holds the connections to one endpoint of one backend: HTTP/1 ones
@@ -51,6 +54,18 @@ type h1Conn struct {
 	// owned by whoever has the connection: an exchange, or the pool under its mu
 	served uint32
 	since  time.Time // idle since
+}
+
+// expired reports an idle connection that is to be closed rather than used: it has
+// idled or lived too long by our own settings, or so long that its server, which
+// said when it closes idle connections, may be about to. A request that crossed
+// that close on its way would be lost.
+func (c *h1Conn) expired(now time.Time) bool {
+	idle := now.Sub(c.since)
+	if hint := c.IdleHint(); hint > 0 && idle >= max(hint-closeMargin, hint/2) {
+		return true
+	}
+	return idle >= c.idle || c.life != 0 && now.Sub(c.born) >= c.life
 }
 
 // h2Conn is an HTTP/2 connection to an endpoint.
@@ -173,7 +188,7 @@ func (hp *hostPool) takeIdle(origin *originate.Origin) *h1Conn {
 		hp.busy[c] = struct{}{}
 		hp.mu.Unlock()
 		// Stray bytes behind a response, or its end: not alive.
-		if c.origin == origin && c.Reusable() && c.Alive() {
+		if c.origin == origin && c.Reusable() && !c.expired(time.Now()) && c.Alive() {
 			return c
 		}
 		hp.drop(c)
@@ -327,7 +342,7 @@ func (hp *hostPool) sweep(now time.Time) (empty bool) {
 	hp.mu.Lock()
 	kept := hp.idle[:0]
 	for _, c := range hp.idle {
-		if gone || now.Sub(c.since) >= c.idle || c.life != 0 && now.Sub(c.born) >= c.life || !c.Alive() {
+		if gone || c.expired(now) || !c.Alive() {
 			dead = append(dead, c)
 		} else {
 			kept = append(kept, c)

@@ -59,11 +59,10 @@ type chunk struct {
 	n int
 }
 
-// reset prepares s for the body of srv. keep says that it may have to be sent
-// more than once.
-func (s *source) reset(srv codec.Server, b *resilience.ReplayBudget, keep bool) {
+// reset prepares s for the body of srv.
+func (s *source) reset(srv codec.Server, b *resilience.ReplayBudget) {
 	s.srv, s.budget = srv, b
-	s.gen, s.lost = 0, !keep
+	s.gen, s.lost = 0, false
 	s.complete.Store(false)
 	s.failed.Store(false)
 	s.end, s.eof, s.err = 0, false, nil
@@ -77,6 +76,9 @@ func (s *source) drop() {
 	s.free()
 	s.srv, s.mirrors = nil, nil
 	s.mu.Unlock()
+	// A request without a body does not reset s: it must not find another's end.
+	s.complete.Store(false)
+	s.failed.Store(false)
 }
 
 func (s *source) free() {

@@ -36,7 +36,8 @@ const (
 // Outcome is the end of one try.
 type Outcome struct {
 	Failure Failure
-	// Untouched says that no byte of the request was written to the backend.
+	// Untouched says that no byte of the request was written to the backend: like a
+	// connect failure, it is no app's.
 	Untouched bool
 	Status    int           // of the response head
 	GRPC      string        // value of grpc-status in the response head, else empty
@@ -122,6 +123,10 @@ func (r *Retry) onFailure(o *Outcome) string {
 		return "connect-failure"
 	case o.Failure == FailureRefused && r.On&OnRefusedStream != 0:
 		return "refused-stream"
+	case o.Failure == FailureReset && o.Untouched && r.On&OnConnectFailure != 0:
+		// A pooled connection that died before it took a byte. Envoy calls that a
+		// reset; the caller's request is as unseen as behind a refused connection.
+		return "connect-failure"
 	case o.Untouched && r.On&OnResetBeforeRequest != 0:
 		return "reset-before-request"
 	case r.On&OnReset != 0:

@@ -80,7 +80,7 @@ func TestVerdict(t *testing.T) {
 		{"connect failure", Outcome{Failure: FailureConnect, Untouched: true}, reset | OnConnectFailure | OnResetBeforeRequest},
 		{"refused before anything was sent", Outcome{Failure: FailureRefused, Untouched: true}, reset | OnRefusedStream | OnResetBeforeRequest},
 		{"refused", Outcome{Failure: FailureRefused}, reset | OnRefusedStream},
-		{"reset before request", Outcome{Failure: FailureReset, Untouched: true}, reset | OnResetBeforeRequest},
+		{"reset before request", Outcome{Failure: FailureReset, Untouched: true}, reset | OnResetBeforeRequest | OnConnectFailure},
 		{"reset", Outcome{Failure: FailureReset}, reset},
 		{"protocol error", Outcome{Failure: FailureProtocol}, reset},
 		{"per-try timeout", Outcome{Failure: FailureTryTimeout}, reset},
@@ -124,7 +124,7 @@ func TestDefaultRetry(t *testing.T) {
 		{Outcome{Status: 503}, ""},
 		{Outcome{Status: 500}, ""},
 		{Outcome{Failure: FailureReset}, ""},
-		{Outcome{Failure: FailureReset, Untouched: true}, ""},
+		{Outcome{Failure: FailureReset, Untouched: true}, "connect-failure"},
 		{Outcome{Failure: FailureTryTimeout}, ""},
 	} {
 		v := unset.Verdict(&c.o, 1)

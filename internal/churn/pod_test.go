@@ -35,11 +35,11 @@ func (l *ledger) count(id string) int {
 	return l.seen[id]
 }
 
-// wires is a listener whose connections can be cut with RST, or fall silent: they
-// then take bytes from the peer's kernel and give none, as a frozen pod does.
+// wires is a listener whose connections can be cut with RST, or fall silent: what
+// is written to them then gets nowhere, and nobody is told.
 type wires struct {
 	net.Listener
-	silent chan struct{} // closed: silent
+	silent atomic.Bool
 	rst    atomic.Bool
 
 	mu    sync.Mutex
@@ -49,9 +49,8 @@ type wires struct {
 // wire hides what else a socket can do: hbone would read around Read.
 type wire struct {
 	net.Conn
-	w      *wires
-	closed chan struct{}
-	once   sync.Once
+	w    *wires
+	once sync.Once
 }
 
 func listen(addr string) (*wires, error) {
@@ -59,7 +58,7 @@ func listen(addr string) (*wires, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &wires{Listener: ln, silent: make(chan struct{}), conns: map[*wire]struct{}{}}, nil
+	return &wires{Listener: ln, conns: map[*wire]struct{}{}}, nil
 }
 
 func (w *wires) Accept() (net.Conn, error) {
@@ -67,7 +66,7 @@ func (w *wires) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &wire{Conn: nc, w: w, closed: make(chan struct{})}
+	c := &wire{Conn: nc, w: w}
 	if w.rst.Load() {
 		abort(nc)
 	}
@@ -91,29 +90,15 @@ func (w *wires) cut() int {
 	return len(w.conns)
 }
 
-func (c *wire) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	select {
-	case <-c.w.silent:
-		<-c.closed
-		return 0, net.ErrClosed
-	default:
-		return n, err
-	}
-}
-
 func (c *wire) Write(p []byte) (int, error) {
-	select {
-	case <-c.w.silent:
+	if c.w.silent.Load() {
 		return len(p), nil
-	default:
-		return c.Conn.Write(p)
 	}
+	return c.Conn.Write(p)
 }
 
 func (c *wire) Close() error {
 	c.once.Do(func() {
-		close(c.closed)
 		c.w.mu.Lock()
 		delete(c.w.conns, c)
 		c.w.mu.Unlock()
@@ -149,18 +134,19 @@ func startPod(t *testing.T, ip netip.Addr, cfg hbone.ServerConfig, l *ledger) *p
 	return p
 }
 
-// die resets every connection and frees the addresses.
-func (p *pod) die() {
+// reset resets every connection, and those to come.
+func (p *pod) reset() {
 	p.door.rst.Store(true)
 	p.back.rst.Store(true)
 	p.door.cut()
 	p.back.cut()
-	p.close()
 }
 
-// freeze makes the pod silent, without closing anything.
-func (p *pod) freeze() { close(p.door.silent) }
+// freeze makes the pod silent, without closing anything. Its app goes on noting
+// what arrives.
+func (p *pod) freeze() { p.door.silent.Store(true) }
 
+// close frees the addresses.
 func (p *pod) close() {
 	p.srv.Close()
 	p.node.Close()

@@ -1,7 +1,9 @@
 package http1
 
 import (
+	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,4 +30,26 @@ func readReady(c any) bool {
 		return ready || err != nil
 	}
 	return false
+}
+
+// maxIdleHint bounds what a keep-alive field may say: beyond it the number means
+// nothing that a pool would wait for.
+const maxIdleHint = 24 * time.Hour
+
+// idleHint reads timeout, in seconds, from the value of a keep-alive field (RFC
+// 2068 section 19.7.1.1; "timeout=5, max=100" as Apache and Node.js write it). 0 if
+// there is none or it is no number.
+func idleHint(v string) time.Duration {
+	for v != "" {
+		var p string
+		p, v = nextToken(v)
+		name, n, ok := strings.Cut(p, "=")
+		if !ok || !equalFold(trimOWS(name), "timeout") {
+			continue
+		}
+		if secs, err := parseLength(trimOWS(n)); err == nil {
+			return time.Duration(min(secs, int64(maxIdleHint/time.Second))) * time.Second
+		}
+	}
+	return 0
 }

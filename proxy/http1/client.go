@@ -33,6 +33,7 @@ type ClientConn struct {
 	interim  int
 	broken   bool // no further exchange
 	any      bool // a byte of the response came
+	hint     time.Duration
 
 	// Owned by the request side.
 	out      output
@@ -94,6 +95,11 @@ func (cc *ClientConn) Reusable() bool {
 func (cc *ClientConn) Alive() bool {
 	return cc.Reusable() && !readReady(cc.c)
 }
+
+// IdleHint is how long the server keeps the connection open while it idles, by the
+// keep-alive field of its last answer that had one; 0 if it has not said. The
+// exchange must have been released.
+func (cc *ClientConn) IdleHint() time.Duration { return cc.hint }
 
 // Close closes the connection at once. May be called from any goroutine.
 func (cc *ClientConn) Close() error {
@@ -160,6 +166,9 @@ func (x *client) parse(b []byte, first int) (*codec.ResponseHead, error) {
 	}
 	x.head.Upgrade = ""
 	x.answered = true
+	if x.framing.params != "" {
+		x.hint = idleHint(x.framing.params)
+	}
 	x.broken = x.broken || x.head.Close
 	x.body.start(kind, x.head.Length)
 	return &x.head, nil

@@ -413,3 +413,15 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%d buffers not released", n)
 	}
 }
+
+func TestIdleHint(t *testing.T) {
+	for v, want := range map[string]time.Duration{
+		"": 0, "timeout=5": 5 * time.Second, "timeout=5, max=100": 5 * time.Second, "max=1,Timeout = 30 ": 30 * time.Second,
+		"timeout": 0, "timeout=": 0, "timeout=-1": 0, "timeout=x, timeout=2": 2 * time.Second, "max=5": 0, ",,": 0,
+		"timeout=999999999999999999": maxIdleHint, "timeout=9999999999999999999": 0,
+	} {
+		if got := idleHint(v); got != want {
+			t.Errorf("%q: %v, want %v", v, got, want)
+		}
+	}
+}

@@ -19,6 +19,7 @@ type framing struct {
 	websocket bool // Upgrade: websocket
 	trailers  bool // TE: trailers
 	expect    bool
+	params    string // of keep-alive
 }
 
 // parseFields parses the field lines of b, which ends with the empty line, and
@@ -64,6 +65,7 @@ func (f *framing) parseFields(b []byte, s *scratch) *ProtocolError {
 				continue
 			}
 			if name == "keep-alive" {
+				f.params = value
 				continue
 			}
 		case 14:

@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/resilience"
+	"waypoint.dev/waypoint/resilience/balance"
+)
+
+// brittle is a connection whose peer is gone without a sign of it: it looks alive,
+// and takes nothing.
+type brittle struct {
+	*memConn
+	broken atomic.Bool
+}
+
+func (c *brittle) Readable() bool { return !c.broken.Load() && c.memConn.Readable() }
+
+func (c *brittle) WaitReadable() error {
+	if c.broken.Load() {
+		return io.EOF
+	}
+	return c.memConn.WaitReadable()
+}
+
+func (c *brittle) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, syscall.EPIPE
+	}
+	return c.memConn.Write(p)
+}
+
+func (c *brittle) Read(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, io.EOF
+	}
+	return c.memConn.Read(p)
+}
+
+// A request of which nothing was sent goes out again on a fresh connection,
+// whatever its method, and even with retries off.
+func TestUnsentRequestsAreRepeated(t *testing.T) {
+	for _, tt := range []struct {
+		name, req string
+		retry     *resilience.Retry
+	}{
+		{"GET", get, nil},
+		{"POST without body", "POST / HTTP/1.1\r\nHost: c\r\nContent-Length: 0\r\n\r\n", nil},
+		{"POST", "POST / HTTP/1.1\r\nHost: c\r\nContent-Length: 2\r\n\r\nhi", nil},
+		{"POST, retries off", "POST / HTTP/1.1\r\nHost: c\r\nContent-Length: 2\r\n\r\nhi", &resilience.Retry{}},
+		{"chunked POST", "POST / HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(m *config.Model) {
+					if tt.retry != nil {
+						d := m.Destinations[0]
+						rule := forward()
+						rule.Retry = 0
+						d.Refs, d.Routes, d.Retries = []string{d.Backend}, append(d.Routes, rule), []*resilience.Retry{tt.retry}
+					}
+				})
+				defer r.close()
+				var seen atomic.Int32
+				r.handle(pod1, func(w http.ResponseWriter, req *http.Request) {
+					b, _ := io.ReadAll(req.Body)
+					seen.Add(1)
+					w.Write(b)
+				})
+				var mu sync.Mutex
+				var conns []*brittle
+				r.p.dial = func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
+					c, err := r.dial(ctx, ep)
+					if err != nil {
+						return nil, err
+					}
+					b := &brittle{memConn: c.(*memConn)}
+					mu.Lock()
+					conns = append(conns, b)
+					mu.Unlock()
+					return b, nil
+				}
+				c, _ := r.tunnel()
+				exchangeOn(t, c, get)
+				synctest.Wait() // the connection is back in its pool
+				mu.Lock()
+				conns[0].broken.Store(true)
+				mu.Unlock()
+				resp, _ := exchangeOn(t, c, tt.req)
+				if resp.StatusCode != 200 || seen.Load() != 2 {
+					t.Errorf("%d, %d requests arrived", resp.StatusCode, seen.Load())
+				}
+				_ = c.Close()
+				r.idle()
+				if rec := r.last(2); rec.Attempts != 2 {
+					t.Errorf("%d attempts", rec.Attempts)
+				}
+			})
+		})
+	}
+}
+
+// A connection that its server will close soon, by its own word, is not used any
+// more: a request would cross the close on its way.
+func TestAnnouncedCloseIsHeeded(t *testing.T) {
+	for _, tt := range []struct {
+		hint  string
+		pause time.Duration
+		dials int
+	}{
+		{"timeout=5", 3 * time.Second, 1},
+		{"timeout=5", 4100 * time.Millisecond, 2},
+		{"timeout=5, max=100", 4100 * time.Millisecond, 2},
+		{"max=100", 4100 * time.Millisecond, 1},
+		{"timeout=1", 400 * time.Millisecond, 1},
+		{"timeout=1", 600 * time.Millisecond, 2},
+		{"", time.Minute, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, nil)
+			defer r.close()
+			r.handle(pod1, func(w http.ResponseWriter, _ *http.Request) {
+				if tt.hint != "" {
+					w.Header().Set("Keep-Alive", tt.hint)
+				}
+			})
+			c, _ := r.tunnel()
+			exchangeOn(t, c, get)
+			time.Sleep(tt.pause)
+			exchangeOn(t, c, get)
+			_ = c.Close()
+			r.idle()
+			if len(r.dials) != tt.dials {
+				t.Errorf("%q, %v later: %d connections, want %d", tt.hint, tt.pause, len(r.dials), tt.dials)
+			}
+		})
+	}
+}
