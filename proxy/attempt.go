@@ -283,6 +283,7 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 		x.rec.TransportFailure = err.Error()
 	}
 	out.untouched = x.giveUp(cl) == 0
+	out.free = !fresh && x.spent(&l, &out, err)
 	if out.failure == failClient || out.failure == failCut {
 		return x.left()
 	}
@@ -290,7 +291,6 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 }
 
 // multiplexed says whether a backend is spoken to in HTTP/2: as its port
-	out.free = !fresh && x.spent(&l, &out, err)
 // declares, else as the client does.
 func multiplexed(spec *config.Backend, client bool) bool {
 	switch spec.Protocol {
