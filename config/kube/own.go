@@ -12,7 +12,7 @@ import (
 // byAge returns the objects of a kind, the oldest first: it wins conflicts, as the
 // Gateway API says of policies.
 func (r *build) byAge(group, kind string) []*Object {
-	os := r.objs.All(group, kind)
+	os := slices.Clone(r.objs.All(group, kind))
 	slices.SortStableFunc(os, func(a, b *Object) int { return cmp.Compare(a.created, b.created) })
 	return os
 }

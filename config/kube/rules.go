@@ -54,7 +54,7 @@ func (r *build) rules() map[string]*ruleIndex {
 		return r.destRules
 	}
 	r.destRules = map[string]*ruleIndex{}
-	all := r.objs.All(groupNet, "DestinationRule")
+	all := slices.Clone(r.objs.All(groupNet, "DestinationRule"))
 	slices.SortStableFunc(all, func(a, b *Object) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.created, b.created), cmp.Compare(a.Name, b.Name))
 	})
