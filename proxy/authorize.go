@@ -43,9 +43,10 @@ func (x *exchange) decided(d authz.Decision) {
 	}
 }
 
-// denied answers 403 as Istio's RBAC filter does.
+// denied answers 403 as Istio's RBAC filter does, with what an authorizer that was
+// asked before wants in responses.
 func (x *exchange) denied(d authz.Decision) {
-	x.answer(reply{status: 403, body: authz.DenyBody, details: d.Details})
+	x.answer(reply{status: 403, body: authz.DenyBody, fields: applyEdits(nil, x.edits), details: d.Details})
 }
 
 // verify runs the JWT stage, for CORS preflights too: which of them pass unread
@@ -132,6 +133,7 @@ func (x *exchange) apply(v Verdict, details string) bool {
 	for _, name := range v.Remove {
 		x.fields = removeField(x.fields, name)
 	}
+	x.guarded = append(x.guarded, v.Remove...)
 	for _, f := range v.Set {
 		x.fields = setField(x.fields, f.Name, f.Value)
 	}
@@ -159,7 +161,7 @@ func (x *exchange) refuse(v *Verdict, details string) {
 	if v.Details != "" {
 		details = v.Details
 	}
-	x.answer(reply{status: v.Status, body: v.Body, fields: v.Fields, flags: v.Flags, details: details})
+	x.answer(reply{status: v.Status, body: v.Body, fields: applyEdits(v.Fields, x.edits), flags: v.Flags, details: details})
 }
 
 // hold keeps what a verdict borrows from until the exchange has ended.

@@ -156,7 +156,7 @@ func TestGRPCRequest(t *testing.T) {
 				Id: "id-1", Method: "POST", Path: "/buy?x=1", Host: "shop.example", Scheme: "http", Size: 3, Protocol: "HTTP/1.1", Body: "ab",
 				Headers: map[string]string{
 					":authority": "shop.example", ":method": "POST", ":path": "/buy?x=1", ":scheme": "http",
-					"x-a": "1,2", "cookie": "c=1", "authorization": "Bearer t", "x-bad": "a!b", partialBody: "true",
+					"x-a": "1,2", "cookie": "c=1", "authorization": "Bearer t", "x-bad": "a!b", partialBody: "true", "content-length": "3",
 				},
 			},
 		},

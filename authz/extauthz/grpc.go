@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,6 +129,9 @@ func (g *grpcCaller) httpRequest(in *Input) *authv3.AttributeContext_HttpRequest
 	for i := range r.Headers {
 		add(r.Headers[i].Name, r.Headers[i].Value)
 	}
+	if in.Size > 0 { // framing, which is not among the fields
+		add("content-length", strconv.FormatInt(in.Size, 10))
+	}
 	if b := g.client.conf.Body; b != nil {
 		body, cut := limit(in, b)
 		if b.AsBytes {
@@ -135,7 +139,9 @@ func (g *grpcCaller) httpRequest(in *Input) *authv3.AttributeContext_HttpRequest
 		} else {
 			h.Body = text(string(body))
 		}
-		h.Headers[partialBody] = fmt.Sprint(cut)
+		if len(in.Body) > 0 {
+			h.Headers[partialBody] = fmt.Sprint(cut)
+		}
 	}
 	return h
 }

@@ -92,10 +92,11 @@ func TestVerification(t *testing.T) {
 		{"no issuer", sign("RS256", rsaKey, "r", m{"sub": "x"}), 401, "Jwt issuer is not configured"},
 		{"other key", sign("RS256", rsaOther, "r", good(nil)), 401, "Jwt verification fails"},
 		{"unknown kid", sign("RS256", rsaKey, "zz", good(nil)), 401, "Jwks doesn't have key to match kid or alg from Jwt"},
-		{"kid of another type", sign("RS256", rsaKey, "e", good(nil)), 401, "Jwks doesn't have key to match kid or alg from Jwt"},
-		{"HMAC with the public key", sign("HS256", rsaPublic, "r", good(nil)), 401, "Jwks doesn't have key to match kid or alg from Jwt"},
+		{"kid of another type", sign("RS256", rsaKey, "e", good(nil)), 401, "Jwt verification fails"},
+		{"HMAC with the public key", sign("HS256", rsaPublic, "r", good(nil)), 401, "Jwt verification fails"},
 		{"HMAC with another key", sign("HS256", rsaPublic, "h", good(nil)), 401, "Jwt verification fails"},
-		{"none", raw(`{"alg":"none"}`, `{"iss":"issuer"}`, ""), 401, "Jwt header [alg] is not supported"},
+		{"none", raw(`{"alg":"none"}`, `{"iss":"issuer"}`, ""), 401, statusText[badFormat]},
+		{"none, signed", raw(`{"alg":"none"}`, `{"iss":"issuer"}`, "e30"), 401, "Jwt header [alg] is not supported"},
 		{"None", raw(`{"alg":"None"}`, `{"iss":"issuer"}`, "x"), 401, "Jwt header [alg] is not supported"},
 		{"no alg", raw(`{}`, `{"iss":"issuer"}`, "x"), 401, "Jwt header [alg] field is required and must be a string"},
 		{"kid number", raw(`{"alg":"RS256","kid":1}`, `{}`, "x"), 401, "Jwt header [kid] field is not a string"},
@@ -104,7 +105,10 @@ func TestVerification(t *testing.T) {
 		{"four parts", rs + ".x", 401, statusText[badFormat]},
 		{"word", "token", 401, statusText[badFormat]},
 		{"nothing behind the prefix", "", 401, statusText[badFormat]},
-		{"header no base64", "a+." + strings.SplitN(rs, ".", 2)[1], 401, statusText[badFormat]},
+		{"header no base64", "a+." + strings.SplitN(rs, ".", 2)[1], 401, statusText[badHeaderBase64]},
+		{"key twice", raw(`{"alg":"RS256"}`, `{"iss":"other","iss":"issuer"}`, "e30"), 401, statusText[badPayloadJSON]},
+		{"key twice, deep", raw(`{"alg":"RS256"}`, `{"iss":"issuer","a":[{"b":{"c":1,"d":2,"c":3}}]}`, "e30"), 401, statusText[badPayloadJSON]},
+		{"key in several objects", raw(`{"alg":"RS256"}`, `{"iss":"other","a":[{"iss":1},{"iss":{"a":2}}]}`, "e30"), 401, statusText[unknownIssuer]},
 		{"header one character", "a." + strings.SplitN(rs, ".", 2)[1], 401, statusText[badHeaderBase64]},
 		{"header no JSON", tampered(rs, 0, "x"), 401, statusText[badHeaderJSON]},
 		{"header an array", tampered(rs, 0, "[]"), 401, statusText[badHeaderJSON]},
@@ -114,12 +118,14 @@ func TestVerification(t *testing.T) {
 		{"payload changed", tampered(rs, 1, `{"iss":"issuer","sub":"eve"}`), 401, "Jwt verification fails"},
 		{"signature cut", rs[:strings.LastIndex(rs, ".")+5], 401, "Jwt verification fails"},
 		{"signature not base64", rs[:strings.LastIndex(rs, ".")+2], 401, statusText[badSignatureBase64]},
-		{"signature empty", rs[:strings.LastIndex(rs, ".")+1], 401, "Jwt verification fails"},
+		{"signature empty", rs[:strings.LastIndex(rs, ".")+1], 401, statusText[badFormat]},
 		{"iss number", tampered(rs, 1, `{"iss":1}`), 401, statusText[badIss]},
 		{"sub list", tampered(rs, 1, `{"sub":[]}`), 401, statusText[badSub]},
 		{"exp string", tampered(rs, 1, `{"exp":"1"}`), 401, statusText[badExp]},
-		{"exp negative", tampered(rs, 1, `{"exp":-1}`), 401, statusText[badExp]},
-		{"exp huge", tampered(rs, 1, `{"exp":1e300}`), 401, statusText[badExp]},
+		{"exp negative", tampered(rs, 1, `{"exp":-1}`), 401, statusText[expRange]},
+		{"nbf negative", tampered(rs, 1, `{"nbf":-1}`), 401, statusText[nbfRange]},
+		{"iat negative", tampered(rs, 1, `{"iat":-1}`), 401, statusText[iatRange]},
+		{"exp huge", tampered(rs, 1, `{"exp":1e300}`), 401, statusText[expRange]},
 		{"nbf bool", tampered(rs, 1, `{"nbf":true}`), 401, statusText[badNbf]},
 		{"iat null", tampered(rs, 1, `{"iat":null}`), 401, statusText[badIat]},
 		{"aud number", tampered(rs, 1, `{"aud":1}`), 401, statusText[badAud]},
@@ -203,7 +209,8 @@ func TestLocations(t *testing.T) {
 		{"default header", basic(), bearer(tok), 0, true},
 		{"default header, other scheme", basic(), request("authorization: Basic " + tok), 0, false},
 		{"default header, lower case scheme", basic(), request("authorization: bearer " + tok), 0, false},
-		{"default header, text behind", basic(), request("authorization: Bearer  " + tok + ", x"), 0, true},
+		{"default header, text behind", basic(), request("authorization: Bearer  " + tok + ", x"), 401, false},
+		{"default header, spaces before", basic(), request("authorization: Bearer   " + tok), 0, true},
 		{"default header, second line", basic(), request("authorization: Basic x", "authorization: Bearer "+tok), 0, true},
 		{"default param", basic(), query("a=1&access_token=" + tok), 0, true},
 		{"default param encoded", basic(), query("access%5Ftoken=" + strings.ReplaceAll(tok, ".", "%2E")), 0, true},
@@ -242,10 +249,10 @@ func TestEdits(t *testing.T) {
 	p.PayloadHeader = "X-Payload"
 	p.ClaimHeaders = []ClaimHeader{
 		{"X-Sub", "sub"}, {"x-group", "nested.group"}, {"x-n", "nested.n"}, {"x-flag", "flag"}, {"x-f", "f"},
-		{"x-list", "list"}, {"x-none", "missing.a"}, {"x-evil", "evil"}, {"x-deep", "sub.a"},
+		{"x-list", "list"}, {"x-nested", "nested"}, {"x-none", "missing.a"}, {"x-evil", "evil"}, {"x-deep", "sub.a"},
 	}
 	a := build(t, nil, p)
-	reserved := []string{"x-sub", "x-group", "x-n", "x-flag", "x-f", "x-list", "x-none", "x-evil", "x-deep", "x-payload"}
+	reserved := []string{"x-sub", "x-group", "x-n", "x-flag", "x-f", "x-list", "x-nested", "x-none", "x-evil", "x-deep", "x-payload"}
 
 	res := check(t, a, request("x-sub: forged"))
 	if !slices.Equal(res.Remove, reserved) || len(res.Set) > 0 || res.QueryChanged || res.CookiesChanged {
@@ -269,6 +276,7 @@ func TestEdits(t *testing.T) {
 	}
 	want := []Header{
 		{"x-payload", strings.Split(tok, ".")[1]}, {"x-sub", "bob"}, {"x-group", "g"}, {"x-n", "12345678901234567"}, {"x-flag", "true"}, {"x-f", "1.5"},
+		{"x-list", base64.StdEncoding.EncodeToString([]byte(`["a"]`))}, {"x-nested", base64.StdEncoding.EncodeToString([]byte(`{"group":"g","n":12345678901234567}`))},
 	}
 	if !slices.Equal(res.Set[:len(want)], want) {
 		t.Errorf("set %v, want %v", res.Set, want)

@@ -44,7 +44,8 @@ type Provider struct {
 // HeaderLocation is a header whose value holds a token behind Prefix.
 type HeaderLocation struct{ Name, Prefix string }
 
-// ClaimHeader copies a string, number or boolean claim; dots in Claim nest.
+// ClaimHeader copies a claim, a list or an object as base64 of its JSON; dots in
+// Claim nest.
 type ClaimHeader struct{ Header, Claim string }
 
 // RequirementKind is a node of a Requirement.

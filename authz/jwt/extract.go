@@ -58,20 +58,15 @@ func (p *provider) extract(r *attrs.Request, out []found) []found {
 	return out
 }
 
-// tokenText is the first run of token characters from i on; all of v if there is
-// none, which is no token and is refused as such.
+// tokenText is what follows the prefix, from the first token character on. What
+// stands behind a token is part of it, so that it is refused.
 func tokenText(v string, i int) string {
-	for i < len(v) && !tokenChar(v[i]) {
-		i++
+	for j := i; j < len(v); j++ {
+		if tokenChar(v[j]) {
+			return v[j:]
+		}
 	}
-	if i == len(v) {
-		return v
-	}
-	end := i
-	for end < len(v) && tokenChar(v[end]) {
-		end++
-	}
-	return v[i:end]
+	return v
 }
 
 func tokenChar(c byte) bool {
@@ -110,7 +105,6 @@ func cookie(r *attrs.Request, name string) (string, bool) {
 			var pair string
 			pair, rest, _ = strings.Cut(rest, ";")
 			if k, v, has := strings.Cut(strings.Trim(pair, " \t"), "="); has && strings.TrimRight(k, " \t") == name {
-				v = strings.TrimLeft(v, " \t")
 				if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
 					v = v[1 : len(v)-1]
 				}

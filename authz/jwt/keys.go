@@ -117,10 +117,13 @@ func (ks *keySet) verify(p *parsed) status {
 		if p.kid != "" && k.kid != "" && p.kid != k.kid {
 			continue
 		}
-		if k.family != family || k.alg != "" && k.alg != p.alg {
+		if k.alg != "" && k.alg != p.alg {
 			continue
 		}
 		fits = true
+		if k.family != family {
+			continue // a key fixes what may sign with it, whatever the token says
+		}
 		if jwsbb.Verify(k.raw, p.alg, []byte(p.signed), p.signature) == nil {
 			return ok
 		}

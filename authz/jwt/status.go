@@ -22,6 +22,9 @@ const (
 	badExp
 	badNbf
 	badIat
+	expRange
+	nbfRange
+	iatRange
 	badAud
 	badSignatureBase64
 	notYetValid
@@ -52,6 +55,9 @@ var statusText = [...]string{
 	badExp:             "Jwt payload [exp] field is not an integer",
 	badNbf:             "Jwt payload [nbf] field is not an integer",
 	badIat:             "Jwt payload [iat] field is not an integer",
+	expRange:           "Jwt payload [exp] field is not a positive 64 bit integer",
+	nbfRange:           "Jwt payload [nbf] field is not a positive 64 bit integer",
+	iatRange:           "Jwt payload [iat] field is not a positive 64 bit integer",
 	badAud:             "Jwt payload [aud] field is not a string or string list",
 	badSignatureBase64: "Jwt signature is an invalid Base64url encoded",
 	notYetValid:        "Jwt not yet valid",

@@ -27,7 +27,7 @@ var strict = base64.RawURLEncoding.Strict()
 func parse(tok string) (*parsed, status) {
 	header, rest, dot1 := strings.Cut(tok, ".")
 	payload, sig, dot2 := strings.Cut(rest, ".")
-	if !dot1 || !dot2 || strings.IndexByte(sig, '.') >= 0 || header == "" || payload == "" {
+	if !dot1 || !dot2 || strings.IndexByte(sig, '.') >= 0 || header == "" || payload == "" || sig == "" {
 		return nil, badFormat
 	}
 	p := &parsed{signed: tok[:len(header)+1+len(payload)], payload: payload}
@@ -52,10 +52,47 @@ func decodeObject(part string, bad64, badJSON status) (map[string]any, status) {
 	var m map[string]any
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber() // claims keep their digits, for outputClaimToHeaders
-	if err := d.Decode(&m); err != nil || m == nil || d.More() {
+	if err := d.Decode(&m); err != nil || m == nil || d.More() || !uniqueKeys(text) {
 		return nil, badJSON
 	}
 	return m, ok
+}
+
+// uniqueKeys reports whether no object of a JSON text has a key twice: RFC 7519
+// section 4 lets a parser refuse that, and readers differ in which one they take.
+func uniqueKeys(text []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(text))
+	var open []map[string]bool // nil: a list
+	key := false               // an object's next token is a key, or its end
+	for {
+		tok, err := d.Token()
+		if err != nil {
+			return true // the end; what is no JSON was refused before
+		}
+		switch v := tok.(type) {
+		case json.Delim:
+			switch v {
+			case '{':
+				open = append(open, map[string]bool{})
+			case '[':
+				open = append(open, nil)
+			default:
+				open = open[:len(open)-1]
+			}
+			key = len(open) > 0 && open[len(open)-1] != nil
+			continue
+		case string:
+			if key {
+				in := open[len(open)-1]
+				if in[v] {
+					return false
+				}
+				in[v], key = true, false
+				continue
+			}
+		}
+		key = len(open) > 0 && open[len(open)-1] != nil
+	}
 }
 
 func (p *parsed) parseHeader(part string) status {
@@ -96,14 +133,14 @@ func (p *parsed) parsePayload(part string) status {
 		return badSub
 	}
 	c.Presenter, _ = raw["azp"].(string)
-	if p.exp, good = seconds(raw, "exp"); !good {
-		return badExp
+	if p.exp, st = seconds(raw, "exp", badExp, expRange); st != ok {
+		return st
 	}
-	if p.nbf, good = seconds(raw, "nbf"); !good {
-		return badNbf
+	if p.nbf, st = seconds(raw, "nbf", badNbf, nbfRange); st != ok {
+		return st
 	}
-	if _, good = seconds(raw, "iat"); !good {
-		return badIat
+	if _, st = seconds(raw, "iat", badIat, iatRange); st != ok {
+		return st
 	}
 	switch aud := raw["aud"].(type) {
 	case nil:
@@ -133,18 +170,25 @@ func optional[T any](raw map[string]any, name string) (v T, good bool) {
 	return v, good
 }
 
-// seconds reads a NumericDate (RFC 7519 section 2), fractions cut off.
-func seconds(raw map[string]any, name string) (int64, bool) {
+// seconds reads a NumericDate (RFC 7519 section 2), fractions cut off. kind is the
+// status of what is no number, outside that of one that is no date.
+func seconds(raw map[string]any, name string, kind, outside status) (int64, status) {
 	n, good := optional[json.Number](raw, name)
-	if !good || n == "" {
-		return 0, good
+	if !good {
+		return 0, kind
+	}
+	if n == "" {
+		return 0, ok
 	}
 	if i, err := n.Int64(); err == nil {
-		return i, i >= 0
+		if i < 0 {
+			return 0, outside
+		}
+		return i, ok
 	}
 	f, err := n.Float64()
 	if err != nil || f < 0 || f > math.MaxInt64/2 {
-		return 0, false
+		return 0, outside
 	}
-	return int64(f), true
+	return int64(f), ok
 }

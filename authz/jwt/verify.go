@@ -3,8 +3,8 @@ package jwt
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,11 +104,25 @@ func audienceAllowed(have, want []string) bool {
 		return true
 	}
 	for _, h := range have {
-		if slices.Contains(want, h) {
-			return true
+		h = bareAudience(h)
+		for _, w := range want {
+			if h == bareAudience(w) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// bareAudience is an audience as Envoy compares it: without the scheme of a URL
+// and one slash at its end.
+func bareAudience(s string) string {
+	if rest, found := strings.CutPrefix(s, "https://"); found {
+		s = rest
+	} else {
+		s = strings.TrimPrefix(s, "http://")
+	}
+	return strings.TrimSuffix(s, "/")
 }
 
 // outputs makes the headers that tell the application about the token.
@@ -125,8 +139,12 @@ func (p *provider) outputs(t *parsed) []Header {
 	return out
 }
 
-// claimText is the value of a claim as a header; ok is false if it is missing, is
-// not a string, number or boolean, or cannot stand in a header.
+// angles writes as protobuf's JSON does what would be HTML.
+var angles = strings.NewReplacer("<", `\u003c`, ">", `\u003e`)
+
+// claimText is the value of a claim as a header; ok is false if it is missing,
+// null, or cannot stand in a header. A list or an object is its JSON in base64, as
+// Envoy's jwt_authn writes it.
 func claimText(raw map[string]any, path string) (string, bool) {
 	var val any = raw
 	for path != "" {
@@ -145,6 +163,12 @@ func claimText(raw map[string]any, path string) (string, bool) {
 		return v.String(), true
 	case bool:
 		return strconv.FormatBool(v), true
+	case []any, map[string]any:
+		var b strings.Builder
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		err := e.Encode(v)
+		return base64.StdEncoding.EncodeToString([]byte(angles.Replace(strings.TrimRight(b.String(), "\n")))), err == nil
 	}
 	return "", false
 }
