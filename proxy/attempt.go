@@ -144,7 +144,7 @@ func (x *exchange) blame(f failure) resilience.Failure {
 		return resilience.FailureOverflow
 	case failTryTimeout:
 		return resilience.FailureTryTimeout
-	case failTimeout, failIdle:
+	case failTimeout, failIdle, failDuration:
 		return resilience.FailureTimeout
 	case failClient, failCut:
 		return resilience.FailureClient

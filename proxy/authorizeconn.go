@@ -40,6 +40,10 @@ func (t *tunnel) customConn(c *config.Chain) (authz.Decision, telemetry.Flags) {
 		if provider == "" {
 			return d, 0
 		}
+		if t.dry != nil {
+			t.dry.notAsked = append(t.dry.notAsked, "external authorization by "+provider+" for policy "+d.Policy)
+			continue
+		}
 		v := t.askConn(c, provider)
 		if v.Hold != nil {
 			v.Hold.Release()

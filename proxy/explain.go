@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Question struct {
 	Headers []attrs.Field
 	From    attrs.Principal // the client's identity; zero: none
 	Source  netip.Addr      // client pod address
+	SNI     string          // server name of the client's TLS, where there is some
 	HTTP2   bool
 }
 
@@ -76,15 +78,26 @@ var ErrUnknownDestination = errors.New("proxy: no destination of this waypoint h
 // Explain takes a request through decide, the data path's own code, with an
 // answer that goes nowhere. What would have effects outside is left out and
 // listed: external authorization, faults, rate limits, mirrors.
+//
+// A URL of scheme tcp or tls stands for a connection without HTTP, and so does any
+// URL of a port that is declared TCP or TLS.
 func Explain(store *config.Store, q Question) (*Explanation, error) {
 	u, err := url.Parse(q.URL)
 	if err != nil {
 		return nil, err
 	}
 	snap := store.Load()
-	chain, dest, err := addressed(snap, u, q.From.Namespace)
+	chain, at, err := addressed(snap, u, q.From.Namespace)
 	if err != nil {
 		return nil, err
+	}
+	p := &Proxy{ctx: context.Background(), overload: new(resilience.Overload), opts: Options{Store: store, Telemetry: telemetry.New(telemetry.Options{})}, log: slog.New(slog.DiscardHandler)}
+	x := newExchange()
+	x.dry = true
+	t := &tunnel{p: p, dry: x, peer: p.opts.Telemetry.Peer(telemetry.Peer{Principal: q.From.URI})}
+	t.conn = attrs.Conn{Peer: q.From, Source: netip.AddrPortFrom(q.Source, 0), Dest: at.addr, DestHost: at.host, DestPort: at.port, SNI: q.SNI}
+	if declared := chain.Spec.Protocol; declared == config.ProtocolTCP || declared == config.ProtocolTLS || u.Scheme == "tcp" || u.Scheme == "tls" {
+		return explainConn(t, chain, x), nil
 	}
 	in := &codec.RequestHead{Method: "GET", Scheme: "http", Authority: u.Host, Target: u.RequestURI(), Version: codec.HTTP11}
 	if q.Method != "" {
@@ -100,13 +113,7 @@ func Explain(store *config.Store, q Question) (*Explanation, error) {
 		}
 		in.Fields = append(in.Fields, f)
 	}
-
-	p := &Proxy{ctx: context.Background(), overload: new(resilience.Overload), opts: Options{Store: store, Telemetry: telemetry.New(telemetry.Options{})}, log: slog.New(slog.DiscardHandler)}
-	t := &tunnel{p: p, peer: p.opts.Telemetry.Peer(telemetry.Peer{Principal: q.From.URI})}
-	t.conn = attrs.Conn{Peer: q.From, Source: netip.AddrPortFrom(q.Source, 0), Dest: dest, DestPort: dest.Port()}
 	srv := &dryServer{head: in}
-	x := newExchange()
-	x.dry = true
 	x.begin(t, srv)
 	defer x.end()
 	forward := x.decide()
@@ -145,17 +152,7 @@ func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *E
 		return e
 	}
 	e.Route, e.Rule, e.Match = res.Rule.Rule.Route, res.Rule.Label(), res.Match
-	for i := range res.Rule.Backends {
-		b := &res.Rule.Backends[i]
-		v := ExplainedBackend{Backend: "(missing)", Weight: b.Weight, Invalid: b.Invalid}
-		if target := x.t.target(chain, b); target != nil {
-			v.Backend, v.Available = target.Key, target.Set.Load().Available()
-			if m := target.Spec.Load().Missing; v.Invalid == "" {
-				v.Invalid = m
-			}
-		}
-		e.Backends = append(e.Backends, v)
-	}
+	e.Backends = x.t.backends(chain, res.Rule)
 	for _, m := range res.Rule.Mirrors {
 		if target := chain.Target(m.Ref); target != nil {
 			e.Mirrors = append(e.Mirrors, target.Key)
@@ -163,6 +160,25 @@ func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *E
 	}
 	e.Filters = filters(res.Rule)
 	return e
+}
+
+// backends tells of each backend of a rule what a draw of it would find.
+func (t *tunnel) backends(chain *config.Chain, r *routing.Compiled) []ExplainedBackend {
+	out := []ExplainedBackend{}
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		v := ExplainedBackend{Backend: "(missing)", Weight: b.Weight, Invalid: b.Invalid}
+		if target := t.target(chain, b); target != nil {
+			v = explained(target, b.Weight)
+			v.Invalid = cmp.Or(b.Invalid, v.Invalid)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func explained(t *config.Target, weight uint32) ExplainedBackend {
+	return ExplainedBackend{Backend: t.Key, Weight: weight, Available: t.Set.Load().Available(), Invalid: t.Spec.Load().Missing}
 }
 
 func filters(r *routing.Compiled) (out []string) {
@@ -182,35 +198,48 @@ func filters(r *routing.Compiled) (out []string) {
 	return out
 }
 
+// address is what the CONNECT of a client's node proxy would name.
+type address struct {
+	addr netip.AddrPort
+	host string // where the destination has no address
+	port uint16
+}
+
 // addressed finds the destination of a URL as a client of that namespace would
-// reach it: by VIP, or by a service's name, short or whole.
-func addressed(s *config.Snapshot, u *url.URL, namespace string) (*config.Chain, netip.AddrPort, error) {
+// reach it: by VIP or pod address, or by a service's name, short or whole.
+func addressed(s *config.Snapshot, u *url.URL, namespace string) (*config.Chain, address, error) {
 	port := uint64(80)
-	if u.Scheme == "https" {
+	if u.Scheme == "https" || u.Scheme == "tls" {
 		port = 443
 	}
 	if text := u.Port(); text != "" {
 		var err error
 		if port, err = strconv.ParseUint(text, 10, 16); err != nil {
-			return nil, netip.AddrPort{}, fmt.Errorf("proxy: port %q: %w", text, err)
+			return nil, address{}, fmt.Errorf("proxy: port %q: %w", text, err)
 		}
 	}
-	host := u.Hostname()
+	host := strings.TrimSuffix(u.Hostname(), ".")
+	at := address{port: uint16(port)}
 	if a, err := netip.ParseAddr(host); err == nil {
-		at := netip.AddrPortFrom(a, uint16(port))
-		if c := s.Lookup(at, "", at.Port()); c != nil {
+		at.addr = netip.AddrPortFrom(a, at.port)
+		if c := s.Lookup(at.addr, "", at.port); c != nil {
 			return c, at, nil
 		}
-		return nil, at, fmt.Errorf("%w: %v", ErrUnknownDestination, at)
+		return nil, at, fmt.Errorf("%w: %v", ErrUnknownDestination, at.addr)
 	}
 	for _, c := range s.Chains() {
-		svc := c.Spec.Service
-		if uint64(c.Spec.Port) != port || len(c.Spec.Addrs) == 0 || !names(svc, host, namespace) {
+		if c.Spec.Port != at.port || len(c.Spec.Addrs) == 0 || !names(c.Spec.Service, host, namespace) {
 			continue
 		}
-		return c, netip.AddrPortFrom(c.Spec.Addrs[0].Addr(), uint16(port)), nil
+		at.addr = netip.AddrPortFrom(c.Spec.Addrs[0].Addr(), at.port)
+		return c, at, nil
 	}
-	return nil, netip.AddrPort{}, fmt.Errorf("%w: %s", ErrUnknownDestination, net.JoinHostPort(host, strconv.FormatUint(port, 10)))
+	// Through the gateway of another network a tunnel names the host itself.
+	if c := s.Lookup(netip.AddrPort{}, host, at.port); c != nil {
+		at.host = host
+		return c, at, nil
+	}
+	return nil, address{}, fmt.Errorf("%w: %s", ErrUnknownDestination, net.JoinHostPort(host, strconv.FormatUint(port, 10)))
 }
 
 // names says whether host means the service: whole, "name.namespace[.svc]", or

@@ -31,8 +31,10 @@ const (
 	failTryTimeout
 	failTimeout
 	failIdle
-	failClient // the client went away or broke the protocol; nothing is answered upstream's fault
-	failCut    // a policy change or the end of the process cut it
+	failDuration       // the route's, or the connection manager's, max_stream_duration
+	failStreamDuration // the cluster's
+	failClient         // the client went away or broke the protocol; nothing is answered upstream's fault
+	failCut            // a policy change or the end of the process cut it
 )
 
 // failures gives each failure its text in bodies and details (Envoy:
@@ -58,6 +60,8 @@ var failures = [...]struct {
 	failTryTimeout:     {"", "upstream_per_try_timeout", telemetry.FlagUT, 504},
 	failTimeout:        {"", "upstream_response_timeout", telemetry.FlagUT, 504},
 	failIdle:           {"", "stream_idle_timeout", telemetry.FlagSI, 504},
+	failDuration:       {"", "max_duration_timeout", telemetry.FlagDT, 504},
+	failStreamDuration: {"", "upstream_max_stream_duration_reached", telemetry.FlagUMSDR, 504},
 	failClient:         {"", "downstream_remote_disconnect", telemetry.FlagDC, 0},
 	failCut:            {"", "policy_changed", telemetry.FlagLR, 503},
 }
@@ -88,7 +92,7 @@ func (f failure) details(started bool) string {
 	switch f {
 	case failNoHost:
 		return "no_healthy_upstream"
-	case failTryTimeout, failTimeout, failIdle, failClient, failCut:
+	case failTryTimeout, failTimeout, failIdle, failDuration, failStreamDuration, failClient, failCut:
 		return failures[f].detail
 	}
 	if started {

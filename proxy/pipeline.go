@@ -253,7 +253,7 @@ func (x *exchange) choose() bool {
 		return false
 	}
 	x.plan(rule.Rule)
-	x.affinity()
+	x.affinity(rule.Rule.Hash)
 	x.edit()
 	if len(rule.Mirrors) > 0 && !x.dry {
 		x.mirror()
@@ -261,11 +261,16 @@ func (x *exchange) choose() bool {
 	return true
 }
 
-// affinity computes the hash that the backend's policy asks for, and the cookie
-// that keeps it.
-func (x *exchange) affinity() {
-	sources := x.target.Set.Load().Policy().Hash
-	if len(sources) == 0 {
+// affinity computes the hash by which the backend places requests, from what the
+// rule says or else the backend, and the cookie that keeps it. A backend that does
+// not hash has no use for either, so no cookie is made for it, as in Envoy.
+func (x *exchange) affinity(rule int) {
+	policy := x.target.Set.Load().Policy()
+	sources := x.chain.Hash(rule)
+	if sources == nil {
+		sources = policy.Hash
+	}
+	if len(sources) == 0 || policy.Kind != balance.RingHash && policy.Kind != balance.Maglev {
 		return
 	}
 	var cookie balance.NewCookie

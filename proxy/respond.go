@@ -94,8 +94,8 @@ func (x *exchange) fail(f failure, exhausted bool) {
 		r.body = "no healthy upstream"
 	case failTryTimeout, failTimeout:
 		r.body = "upstream request timeout"
-	case failIdle:
-		r.body = "stream timeout"
+	case failIdle, failDuration, failStreamDuration:
+		r.body = slow[f]
 		if x.src.srv != nil && !x.src.complete.Load() {
 			r.status = 408 // Envoy: the request is not complete, so it is the client's
 		}
@@ -114,6 +114,13 @@ func (x *exchange) fail(f failure, exhausted bool) {
 		}
 	}
 	x.answer(r)
+}
+
+// slow are the texts of exchanges that took too long.
+var slow = map[failure]string{
+	failIdle:           "stream timeout",
+	failDuration:       "downstream duration timeout",
+	failStreamDuration: "upstream max stream duration reached",
 }
 
 var overloaded = []attrs.Field{{Name: "x-envoy-overloaded", Value: "true"}}

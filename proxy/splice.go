@@ -38,6 +38,7 @@ const (
 	endedClient  // the client's side failed
 	endedBackend // the backend's side failed
 	endedCut
+	endedLate // its time was up
 )
 
 // upward is the copy from client to backend, run by a worker.

@@ -49,6 +49,8 @@ type tunnel struct {
 	mutual  bool
 	shard   uint32
 	drained <-chan struct{}
+	over    bool // there was no room for it: its first request is answered 503
+	dry     *exchange // of Explain: nobody outside is asked
 
 	// owned by the tunnel's goroutine
 	first  sniffed // what told the protocol
@@ -277,6 +279,10 @@ func (t *tunnel) identify(c *config.Chain, auto bool) protocol {
 	return protoUnknown
 }
 
+func notHTTP(r *telemetry.Record) {
+	r.Flags, r.Termination, r.Reason = telemetry.FlagDPE, "not_http_on_http_port", "not_http"
+}
+
 // closeNotHTTP ends a tunnel whose bytes would pass beside the policies and
 // routes of the port.
 //
@@ -284,9 +290,7 @@ func (t *tunnel) identify(c *config.Chain, auto bool) protocol {
 func (t *tunnel) closeNotHTTP(c *config.Chain, sn sniffed) {
 	t.p.log.Info("connection closed: not HTTP on a port with HTTP policy", "peer", t.conn.Peer.URI, "destination", t.in.Authority(), "protocol", sn.proto.String())
 	sn.release()
-	t.recordTCP(c, func(r *telemetry.Record) {
-		r.Flags, r.Termination, r.Reason = telemetry.FlagDPE, "not_http_on_http_port", "not_http"
-	})
+	t.recordTCP(c, notHTTP)
 	t.in.Reset()
 }
 

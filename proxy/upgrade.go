@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strings"
+	"time"
 
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/telemetry"
@@ -43,6 +44,9 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	if idle == 0 {
 		idle = defaultTCPIdle
 	}
+	if due := x.upgraded(); !due.IsZero() {
+		defer time.AfterFunc(time.Until(due), func() { s.end(endedLate) }).Stop()
+	}
 	s.run(&x.p.workers, idle)
 	x.cancel.Lock()
 	x.raw = nil
@@ -57,6 +61,10 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 		x.rec.Flags |= telemetry.FlagDC
 	case endedBackend:
 		x.rec.Flags |= telemetry.FlagUC
+	case endedLate:
+		f := x.whichTimeout()
+		x.rec.Flags |= f.flag()
+		x.rec.Details = f.details(true)
 	case endedCut:
 		x.rec.Flags |= failCut.flag()
 		x.rec.Details = failCut.details(true)

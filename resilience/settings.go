@@ -48,6 +48,7 @@ type Settings struct {
 	IdleTimeout                                         time.Duration // of a connection inside a tunnel; 0: 1 h
 	MaxConnectionDuration                               time.Duration // 0: none
 	MaxConcurrentStreams                                uint32        // HTTP/2 upstream; 0: the peer's
+	MaxStreamDuration                                   time.Duration // of one attempt, its answer included; 0: none
 	Outlier                                             *Outlier
 	Breaker                                             *Breaker
 }

@@ -84,7 +84,7 @@ func (c *Compiled) describe(refs []string) []string {
 	for _, d := range []struct {
 		name string
 		d    time.Duration
-	}{{"timeout", r.Timeout}, {"try timeout", r.TryTimeout}, {"idle timeout", r.IdleTimeout}} {
+	}{{"timeout", r.Timeout}, {"try timeout", r.TryTimeout}, {"idle timeout", r.IdleTimeout}, {"max duration", r.MaxDuration}} {
 		if d.d != 0 {
 			add("%s: %s", d.name, d.d)
 		}

@@ -23,6 +23,7 @@ type Rule struct {
 	Timeout     time.Duration // whole exchange; 0: none
 	TryTimeout  time.Duration // one attempt; 0: none
 	IdleTimeout time.Duration // 0: none
+	MaxDuration time.Duration // whole exchange since its head arrived, uploads and upgrades included; 0: none
 
 	// Retry is an index into the retry policies beside the table, -1 for the
 	// default policy; routing itself does not read it.

@@ -151,6 +151,9 @@ func printRules(w io.Writer, d *config.Destination, indent string, rules []routi
 		if r.IdleTimeout > 0 {
 			fmt.Fprintf(w, " idle %v", r.IdleTimeout)
 		}
+		if r.MaxDuration > 0 {
+			fmt.Fprintf(w, " at most %v", r.MaxDuration)
+		}
 		if r.Session >= 0 {
 			x := d.Sessions[r.Session]
 			fmt.Fprintf(w, " session %s %s%s %v/%v", map[bool]string{true: "header", false: "cookie"}[x.Header], x.Name, x.Path, x.Absolute, x.Idle)

@@ -1,6 +1,7 @@
 package testmesh
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -39,6 +40,7 @@ type Waypoint struct {
 // WaypointOptions of an in-process waypoint. Source is required.
 type WaypointOptions struct {
 	Source     identity.Source
+	Listen     string // "127.0.0.1:0", a free port, unless set
 	Log        *slog.Logger
 	AccessLog  *telemetry.AccessLog
 	Observer   telemetry.Tracer // gets every record
@@ -51,7 +53,7 @@ type WaypointOptions struct {
 	PoolConfig func(*hbone.PoolConfig)
 }
 
-// NewWaypoint listens on a free loopback port and serves nothing yet.
+// NewWaypoint listens and serves nothing yet.
 func NewWaypoint(o WaypointOptions) (*Waypoint, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -59,7 +61,7 @@ func NewWaypoint(o WaypointOptions) (*Waypoint, error) {
 	if o.Env.State == nil {
 		o.Env.State = proxy.BackendState
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", cmp.Or(o.Listen, "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
 	}
