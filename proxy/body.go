@@ -24,6 +24,7 @@ func (x *exchange) body() {
 	if x.in.Length == 0 {
 		return
 	}
+	x.src.guarded = x.guarded
 	x.once = x.retry != nil && x.retry.Attempts == 0
 	if x.gathered.on {
 		x.src.resume(x.mirrors)
@@ -121,7 +122,7 @@ func (pu *pump) write(p []byte, last bool) error {
 		x.progressed(cl, false)
 		return nil
 	}
-	t := x.requestTrailers()
+	t := x.src.trailers()
 	if len(t) == 0 {
 		if err := cl.WriteBody(p, codec.End); err != nil {
 			return err

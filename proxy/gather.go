@@ -96,7 +96,7 @@ func (s *source) resume(mirrors []*mirror) {
 			m.offer(s.chunks[i].b.B[:s.chunks[i].n])
 		}
 		if s.eof {
-			m.end(s.srv.Trailers())
+			m.end(s.trailers())
 		}
 	}
 }

@@ -32,6 +32,7 @@ type source struct {
 	srv     codec.Server
 	budget  *resilience.ReplayBudget
 	mirrors []*mirror // they get a copy of what is read
+	guarded []string  // names that no trailer may have, set before the body is forwarded
 
 	// reading is held while the client is read: what the pump of an attempt that
 	// was given up still receives is kept for the next one.
@@ -133,7 +134,7 @@ func (s *source) next(p []byte, pos int64, gen int) (int, error) {
 		m.offer(p[:n])
 		switch {
 		case err == io.EOF:
-			m.end(s.srv.Trailers())
+			m.end(s.trailers())
 		case err != nil:
 			m.stop()
 		}

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"slices"
+	"strings"
+
 	"waypoint.dev/waypoint/internal/attrs"
 )
 
@@ -42,6 +45,21 @@ func forbidden(name string) bool {
 		return true
 	}
 	return false
+}
+
+// trailers are the trailers of the request that may go to a backend. A name that a
+// client may not write, or that a stage removed from the head, comes in no other way
+// either: applications may merge trailers into the head (RFC 9110 section 6.5.1).
+func (s *source) trailers() []attrs.Field {
+	all := s.srv.Trailers()
+	if !slices.ContainsFunc(all, s.forbids) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), s.forbids) // attempts share the original
+}
+
+func (s *source) forbids(f attrs.Field) bool {
+	return forbidden(f.Name) || strings.HasPrefix(f.Name, "x-forwarded-") || f.Name == "forwarded" || slices.Contains(s.guarded, f.Name)
 }
 
 // well-known fields found while copying a request head.

@@ -60,7 +60,7 @@ func (x *exchange) bodyReady() bool {
 
 // writeWhole sends head and body, of which all is kept.
 func (x *exchange) writeWhole(cl codec.Client) error {
-	trailers := x.srv.Trailers()
+	trailers := x.src.trailers()
 	if err := cl.WriteHead(&x.up, codec.More); err != nil {
 		return err
 	}
