@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/proxy"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -19,14 +17,7 @@ import (
 // was logged of it. sni is the server name that f will send.
 func (m *mesh) talk(ns, to, sni string, f func(net.Conn)) telemetry.Record {
 	m.t.Helper()
-	from, err := identity.Parse(identity.URI("cluster.local", ns, "curl"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	e, err := proxy.Explain(m.w.Store, proxy.Question{URL: "tcp://" + to, From: from, SNI: sni})
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	e := m.explain(ns, proxy.Question{URL: "tcp://" + to, SNI: sni})
 	m.mu.Lock()
 	before := len(m.conns)
 	m.mu.Unlock()
@@ -219,17 +210,10 @@ spec:
 	if a := m.ask("clients", 3, "GET", "/a"); a.StatusCode != 200 || a.rec.Route != "shop/guarded/only" {
 		t.Errorf("HTTP on the guarded port: %d by %s", a.StatusCode, a.rec.Route)
 	}
-	var p http.Protocols
-	p.SetUnencryptedHTTP2(true)
-	tr := &http.Transport{Protocols: &p}
-	h1 := m.http.Transport
-	m.http.Transport = tr
+	m.useHTTP2()
 	if a := m.ask("clients", 1, "GET", "/b"); a.one(t, m.v1).Proto != "HTTP/2.0" { // undeclared: as the client speaks
 		t.Errorf("HTTP/2: %+v", a.rec)
 	}
-	tr.CloseIdleConnections()
-	m.http.Transport = h1
-
 	m.talk("clients", "10.96.7.2:80", "", func(c net.Conn) {
 		if got := line(c); got != "v2" {
 			t.Errorf("a server that speaks first: %q", got)

@@ -259,14 +259,7 @@ func (m *mesh) askAt(ns, to, method, target string, headers ...string) answer {
 		req.Header.Add(headers[i], headers[i+1])
 		q.Headers = append(q.Headers, attrs.Field{Name: headers[i], Value: headers[i+1]})
 	}
-	q.Source = netip.MustParseAddr("127.0.0.1") // where every connection of a test comes from
-	if q.From, err = identity.Parse(identity.URI("cluster.local", ns, "curl")); err != nil {
-		m.t.Fatal(err)
-	}
-	e, err := proxy.Explain(m.w.Store, q)
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	e := m.explain(ns, q)
 	if a.Response, err = m.http.Do(req); err != nil {
 		m.t.Fatal(err)
 	}
@@ -283,6 +276,23 @@ func (m *mesh) askAt(ns, to, method, target string, headers ...string) answer {
 	return a
 }
 
+// explain asks what would become of a request of a client of that namespace.
+func (m *mesh) explain(ns string, q proxy.Question) *proxy.Explanation {
+	m.t.Helper()
+	q.Source = netip.MustParseAddr("127.0.0.1") // where every connection of a test comes from
+	from, err := identity.Parse(identity.URI("cluster.local", ns, "curl"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	q.From = from
+	e, err := proxy.Explain(m.w.Store, q)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return e
+}
+
+// compare holds an explanation to what was logged of the request.
 func (m *mesh) compare(e *proxy.Explanation, r *telemetry.Record) {
 	m.t.Helper()
 	if slices.ContainsFunc(e.NotAsked, func(s string) bool { return strings.HasPrefix(s, "external authorization") }) {
