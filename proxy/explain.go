@@ -80,7 +80,9 @@ var ErrUnknownDestination = errors.New("proxy: no destination of this waypoint h
 // listed: external authorization, faults, rate limits, mirrors.
 //
 // A URL of scheme tcp or tls stands for a connection without HTTP, and so does any
-// URL of a port that is declared TCP or TLS.
+// URL of a port that is declared TCP or TLS. Of a rule whose backends share its
+// requests, the answer is that of a share that is served, if there is one; Backends
+// tells which are not.
 func Explain(store *config.Store, q Question) (*Explanation, error) {
 	u, err := url.Parse(q.URL)
 	if err != nil {

@@ -241,7 +241,7 @@ func (x *exchange) choose() bool {
 		return false
 	}
 	if x.backend, x.target = x.resume(rule); x.backend == nil {
-		x.backend = rule.Pick(rand.Uint64())
+		x.backend = x.t.draw(x.chain, rule)
 		if x.backend == nil {
 			x.answer(reply{status: 500, details: "direct_response"})
 			return false
@@ -263,6 +263,23 @@ func (x *exchange) choose() bool {
 		x.mirror()
 	}
 	return true
+}
+
+// draw picks a backend by weight. Explain, which has to say the same each time, gets
+// one whose share is served, if there is one.
+func (t *tunnel) draw(c *config.Chain, rule *routing.Compiled) *routing.Backend {
+	if t.dry != nil {
+		for i := range rule.Backends {
+			b := &rule.Backends[i]
+			if b.Weight == 0 || b.Invalid != "" {
+				continue
+			}
+			if target := t.target(c, b); target != nil && target.Spec.Load().Missing == "" {
+				return b
+			}
+		}
+	}
+	return rule.Pick(rand.Uint64())
 }
 
 // affinity computes the hash by which the backend places requests, from what the

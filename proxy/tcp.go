@@ -109,7 +109,7 @@ func (s *session) decide(c *config.Chain, checked bool) (route *config.CompiledT
 	target = c.Default
 	if route != nil {
 		r.Route = route.Spec.Route
-		b := route.Pick.Pick(rand.Uint64())
+		b := t.draw(c, route.Pick)
 		if b == nil || b.Invalid != "" || route.Pick.Broken != "" {
 			r.Flags |= telemetry.FlagNC
 			r.Details = "cluster_not_found"

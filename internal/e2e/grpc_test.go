@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -75,19 +74,8 @@ func (rpcServer) FullDuplexCall(s grpc.BidiStreamingServer[pb.StreamingOutputCal
 
 func TestGRPCRoute(t *testing.T) {
 	m := newMesh(t)
-	ln, err := net.Listen("tcp", podV1+":9090")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := grpc.NewServer()
-	pb.RegisterTestServiceServer(srv, rpcServer{})
-	go srv.Serve(ln)
-	defer srv.Stop()
-	cc, err := grpc.NewClient("passthrough:///"+m.front("clients", 7), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cc.Close()
+	serveRPC(t, podV1+":9090", "v1")
+	cc := m.rpcClient("clients", 7)
 	c := pb.NewTestServiceClient(cc)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -182,37 +170,19 @@ func TestGRPCRoute(t *testing.T) {
 // A server that speaks first is reached through a TCPRoute.
 func TestTCPRouteServerFirst(t *testing.T) {
 	m := newMesh(t)
-	ln, err := net.Listen("tcp", podV1+":7070")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.WriteString(c, "hello\n")
-				io.Copy(c, c)
-			}()
+	greet(t, podV1+":7070", "hello", nil)
+	r := m.talk("clients", "10.96.7.8:80", "", func(c net.Conn) {
+		b := make([]byte, 6)
+		if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello\n" {
+			t.Errorf("%q %v", b, err)
 		}
-	}()
-	c, err := net.Dial("tcp", m.front("clients", 8))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	b := make([]byte, 6)
-	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello\n" {
-		t.Fatalf("%q %v", b, err)
-	}
-	io.WriteString(c, "again")
-	c.(*net.TCPConn).CloseWrite()
-	if b, err := io.ReadAll(c); err != nil || string(b) != "again" {
-		t.Errorf("%q %v", b, err)
+		io.WriteString(c, "again")
+		c.(*net.TCPConn).CloseWrite()
+		if b, err := io.ReadAll(c); err != nil || string(b) != "again" {
+			t.Errorf("%q %v", b, err)
+		}
+	})
+	if r.Route != "shop/raw" || r.Sent != 11 || r.Received != 5 {
+		t.Errorf("logged %+v", r)
 	}
 }

@@ -41,6 +41,15 @@ type App struct {
 	count int           // guarded by mu
 	next  chan struct{} // guarded by mu: closed at the next request; nil: nobody waits
 	limit int
+	held  <-chan struct{} // guarded by mu: no answer before it is closed; nil: none is held
+}
+
+// Hold keeps every answer back until done is closed, as an application does that
+// hangs. Requests are recorded as they come; bodies are not read.
+func (a *App) Hold(done <-chan struct{}) {
+	a.mu.Lock()
+	a.held = done
+	a.mu.Unlock()
 }
 
 // NewApp listens on addr ("127.0.1.1:8080") and serves until Close.
@@ -68,6 +77,16 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.Headers[http.CanonicalHeaderKey(k)] = v[0]
 	}
 	a.record(s) // at first byte: before the body is read
+	a.mu.Lock()
+	held := a.held
+	a.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-r.Context().Done():
+			return
+		}
+	}
 	n, err := io.Copy(io.Discard, r.Body)
 	s.Body = int(n)
 	if err != nil && !errors.Is(err, io.EOF) {
