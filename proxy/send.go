@@ -119,12 +119,12 @@ func (x *exchange) readHead(cl codec.Client) (*codec.ResponseHead, error) {
 
 // response relays the answer, unless the policy retries it.
 func (x *exchange) response(cl codec.Client, h *codec.ResponseHead, retries int) (out outcome) {
-	status := ""
+	// Retries look at it in any answer, as in Envoy; it counts as the status of calls.
+	status, _ := findField(h.Fields, "grpc-status")
+	x.rec.Code, x.rec.GRPCStatus = h.Status, -1
 	if x.grpc {
-		status, _ = findField(h.Fields, "grpc-status")
+		x.rec.GRPCStatus = grpcStatus(status)
 	}
-	x.rec.Code = h.Status
-	x.rec.GRPCStatus = grpcStatus(status)
 	if !x.started {
 		o := resilience.Outcome{Status: h.Status, GRPC: status, Headers: h.Fields}
 		v := x.retry.Verdict(&o, retries)

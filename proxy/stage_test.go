@@ -180,7 +180,7 @@ func TestFaults(t *testing.T) {
 			{nil, 200, "hello", 0, "via_upstream", 0},
 			{&resilience.Fault{Delay: time.Second, DelayShare: all}, 200, "hello", telemetry.FlagDI, "via_upstream", time.Second},
 			{&resilience.Fault{AbortStatus: 418, AbortShare: all}, 418, "fault filter abort", telemetry.FlagFI, "fault_filter_abort", 0},
-			{&resilience.Fault{Delay: time.Second, DelayShare: all, AbortGRPC: "14", AbortShare: all}, 200, "", telemetry.FlagDI | telemetry.FlagFI, "fault_filter_abort", time.Second},
+			{&resilience.Fault{Delay: time.Second, DelayShare: all, AbortGRPC: "14", AbortShare: all}, 200, "fault filter abort", telemetry.FlagDI | telemetry.FlagFI, "fault_filter_abort", time.Second},
 		}
 		for _, tt := range tests {
 			r := staged(t, []*resilience.Fault{tt.fault}, config.Stage{Kind: config.StageFault})

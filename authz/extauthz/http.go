@@ -179,8 +179,8 @@ func (h *httpCaller) request(ctx context.Context, in *Input) *http.Request {
 	if b := h.client.conf.Body; b != nil {
 		body, cut := limit(in, b)
 		body = bytes.Clone(body)
-		header.Set(partialBody, fmt.Sprint(cut))
 		if len(body) > 0 {
+			header.Set(partialBody, fmt.Sprint(cut))
 			req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		}
 	}
