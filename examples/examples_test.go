@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/stages"
 )
 
 // question is one line of an expected.jsonl, which is not read as a manifest.
@@ -23,6 +25,7 @@ type question struct {
 	Route    string            `json:"route"`
 	Rule     string            `json:"rule"`
 	Backends []string          `json:"backends"` // names of services
+	NotAsked []string          `json:"notAsked"` // what explain leaves out
 }
 
 func TestExamples(t *testing.T) {
@@ -42,7 +45,10 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := kube.NewBuilder(kube.Options{}).Build(objs)
-			snap, compiled := config.Compile(m, nil, config.Env{State: proxy.BackendState})
+			store := new(config.Store)
+			run := stages.New(stages.Options{Store: store})
+			defer run.Close()
+			snap, compiled := config.Compile(m, nil, config.Env{State: proxy.BackendState, Stage: run.Compile})
 			for _, p := range append(m.Problems, compiled...) {
 				if p.Severity == config.Error {
 					t.Error(kube.ProblemLine(p))
@@ -51,7 +57,6 @@ func TestExamples(t *testing.T) {
 			if b, err := os.ReadFile(filepath.Join(dir, "README.md")); err != nil || !strings.Contains(string(b), "examples/"+dir) {
 				t.Errorf("the README does not say how to run it: %v", err)
 			}
-			store := new(config.Store)
 			store.Swap(snap)
 			b, err := os.ReadFile(f)
 			if err != nil {
@@ -74,8 +79,8 @@ func TestExamples(t *testing.T) {
 				for _, b := range e.Backends {
 					backends = append(backends, b.Backend[:strings.IndexByte(b.Backend, '.')])
 				}
-				if e.Status != q.Status || e.Route != q.Route || e.Rule != q.Rule || strings.Join(backends, " ") != strings.Join(q.Backends, " ") {
-					t.Errorf("%s: %d by %q %q to %v", q.URL, e.Status, e.Route, e.Rule, backends)
+				if e.Status != q.Status || e.Route != q.Route || e.Rule != q.Rule || strings.Join(backends, " ") != strings.Join(q.Backends, " ") || !slices.Equal(e.NotAsked, q.NotAsked) {
+					t.Errorf("%s: %d by %q %q to %v, not asked %q", q.URL, e.Status, e.Route, e.Rule, backends, e.NotAsked)
 				}
 			}
 		})

@@ -214,3 +214,80 @@ func TestReuse(t *testing.T) {
 		t.Errorf("%d %q", a.code, a.body)
 	}
 }
+
+// A key server that is down or slow opens nothing, and keeps nobody out whose key
+// is known already; what needs no token is not held up by it.
+func TestKeyServerFails(t *testing.T) {
+	type state int32
+	const (
+		up state = iota
+		down
+		slow
+		garbage
+		huge
+	)
+	m := newMesh(t)
+	key := newSigner(t, "k1")
+	var mode atomic.Int32
+	fetched := make(chan struct{}, 1)
+	m.keyServerBehind(func(ln net.Listener) net.Listener { return ln }, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case fetched <- struct{}{}:
+		default:
+		}
+		switch state(mode.Load()) {
+		case up:
+			fmt.Fprint(w, key.jwks())
+		case down:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case slow:
+			<-r.Context().Done()
+		case garbage:
+			fmt.Fprint(w, `{"keys": "none"}`)
+		case huge:
+			fmt.Fprint(w, key.jwks()+strings.Repeat(" ", 2<<20))
+		}
+	})
+	needed := config.Stage{Kind: config.StageAuthz, Policies: []authz.Policy{policy(t, "token", authz.Allow, authz.RuleSpec{
+		From: []authz.Source{{RequestPrincipals: []string{"*"}}}}), policy(t, "free", authz.Allow, authz.RuleSpec{To: []authz.Operation{{Paths: []string{"/free"}}}})}}
+	const timeout = 200 * time.Millisecond
+	bearer := []string{"Authorization", "Bearer " + key.token(nil)}
+	for i, how := range []state{down, slow, garbage, huge} {
+		mode.Store(int32(how))
+		m.serve(func(d *config.Destination) {
+			// Another address is another set of keys, of which none was fetched yet.
+			d.Stages = []config.Stage{tokens(jwt.Provider{JWKSURI: fmt.Sprintf("http://keys.sys:8000/%d", i), Timeout: timeout}), needed}
+		})
+		m.moves = true // explain finds the breaker and the wait in another state
+		if a := m.ask("GET", "/", nil, bearer...); a.code != 401 || a.rec.Details != "jwt_authn_access_denied{Jwks_remote_fetch_is_failed}" {
+			t.Errorf("mode %d: %d %q", how, a.code, a.rec.Details)
+		}
+		if a := m.ask("GET", "/free", nil); a.code != 200 {
+			t.Errorf("mode %d, without a token: %d", how, a.code)
+		}
+		if a := m.ask("GET", "/", nil); a.code != 403 {
+			t.Errorf("mode %d, without a token where one is needed: %d", how, a.code)
+		}
+	}
+	// The last good keys stay, also for a token that is not in the cache.
+	mode.Store(int32(up))
+	m.serve(func(d *config.Destination) {
+		d.Stages = []config.Stage{tokens(jwt.Provider{JWKSURI: "http://keys.sys:8000/good", Timeout: timeout, Refresh: 20 * time.Millisecond}), needed}
+	})
+	if a := m.ask("GET", "/", nil, bearer...); a.code != 200 {
+		t.Fatalf("%d %q", a.code, a.body)
+	}
+	for _, how := range []state{down, slow, garbage} {
+		mode.Store(int32(how))
+		for range 3 { // one may have begun before; the next to last has ended when the last begins
+			<-fetched
+		}
+		if a := m.ask("GET", "/", nil, "Authorization", "Bearer "+key.token(map[string]any{"jti": fmt.Sprint(how)})); a.code != 200 {
+			t.Errorf("mode %d: the last good keys are gone: %d %q", how, a.code, a.body)
+		}
+		stranger := newSigner(t, "k1")
+		if a := m.ask("GET", "/", nil, "Authorization", "Bearer "+stranger.token(nil)); a.code != 401 {
+			t.Errorf("mode %d: a stranger's key passes: %d", how, a.code)
+		}
+	}
+}
