@@ -102,7 +102,7 @@ func (x *exchange) fail(f failure, exhausted bool) {
 	case failCut:
 		r.body = ""
 	default:
-		r.body = resetBody(f, exhausted)
+		r.body = x.resetBody(f)
 	}
 	if x.result.Rule != nil {
 		r.fields = x.replyFields() // Envoy: Router::modify_headers_
@@ -127,7 +127,7 @@ var overloaded = []attrs.Field{{Name: "x-envoy-overloaded", Value: "true"}}
 
 const resetPrefix = "upstream connect error or disconnect/reset before headers. "
 
-// resetBodies are the texts of a failure, and of one after which retries are used up.
+// resetBodies are the texts of a failure at the first attempt, and after retries.
 var resetBodies, retriedBodies = func() (a, b [len(failures)]string) {
 	for i := range failures {
 		a[i] = resetPrefix + "reset reason: " + failures[i].text
@@ -136,8 +136,8 @@ var resetBodies, retriedBodies = func() (a, b [len(failures)]string) {
 	return a, b
 }()
 
-func resetBody(f failure, exhausted bool) string {
-	if exhausted {
+func (x *exchange) resetBody(f failure) string {
+	if x.rec.Attempts > 1 {
 		return retriedBodies[f]
 	}
 	return resetBodies[f]
