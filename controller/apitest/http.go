@@ -1,0 +1,389 @@
+package apitest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// decode reads JSON with integers as int64, as client-go does.
+func decode(b []byte) Object {
+	var o Object
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if d.Decode(&o) != nil {
+		return nil
+	}
+	return numbers(o).(Object)
+}
+
+func numbers(v any) any {
+	switch x := v.(type) {
+	case json.Number:
+		if n, err := x.Int64(); err == nil {
+			return n
+		}
+		f, _ := x.Float64()
+		return f
+	case map[string]any:
+		for k := range x {
+			x[k] = numbers(x[k])
+		}
+	case []any:
+		for i := range x {
+			x[i] = numbers(x[i])
+		}
+	}
+	return v
+}
+
+// parse finds the place that a path means.
+func parse(path string) (Place, bool) {
+	f := strings.Split(strings.Trim(path, "/"), "/")
+	var p Place
+	switch {
+	case len(f) >= 3 && f[0] == "api":
+		p.Version, f = f[1], f[2:]
+	case len(f) >= 4 && f[0] == "apis":
+		p.Group, p.Version, f = f[1], f[2], f[3:]
+	default:
+		return p, false
+	}
+	if f[0] == "namespaces" && len(f) > 2 {
+		p.Namespace, f = f[1], f[2:]
+	}
+	p.Resource = f[0]
+	if len(f) > 1 {
+		p.Name = f[1]
+	}
+	if len(f) > 2 {
+		p.Sub = f[2]
+	}
+	return p, true
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	p, ok := parse(r.URL.Path)
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	s.mu.Lock()
+	down, before, denied := s.down, s.before, s.denied[p.Resource]
+	watching := r.URL.Query().Get("watch") == "true" || r.URL.Query().Get("watch") == "1"
+	if !watching {
+		s.requests[r.Method+" "+p.Resource]++
+	}
+	s.mu.Unlock()
+	if down {
+		panic(http.ErrAbortHandler)
+	}
+	if denied && !watching {
+		answer(w, nil, apierrors.NewForbidden(p.resource(), p.Name, errors.New("no permission")))
+		return
+	}
+	if before != nil && !watching {
+		if err := before(r.Method, p); err != nil {
+			answer(w, nil, err)
+			return
+		}
+	}
+	if watching {
+		if denied {
+			answer(w, nil, apierrors.NewForbidden(p.resource(), "", errors.New("no permission")))
+			return
+		}
+		s.watch(w, r, p)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		answer(w, nil, err)
+		return
+	}
+	o, err := s.locked(r, p, decode(body))
+	answer(w, o, err)
+}
+
+func (s *Server) locked(r *http.Request, p Place, body Object) (Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if body == nil && r.Method != http.MethodGet && r.Method != http.MethodDelete {
+		return nil, apierrors.NewBadRequest("the body is not JSON")
+	}
+	return s.do(r, p, body)
+}
+
+func (p Place) resource() schema.GroupResource {
+	return schema.GroupResource{Group: p.Group, Resource: p.Resource}
+}
+
+// do answers a request; mu is held.
+func (s *Server) do(r *http.Request, p Place, body Object) (Object, error) {
+	old := s.objects[p.key()]
+	switch r.Method {
+	case http.MethodGet:
+		if p.Name == "" {
+			return s.list(p, r), nil
+		}
+		if old == nil {
+			return nil, apierrors.NewNotFound(p.resource(), p.Name)
+		}
+		return clone(old), nil
+	case http.MethodPost:
+		if p.Resource == "tokenreviews" {
+			return s.tokenReview(body), nil
+		}
+		if p.Name = text(metaOf(body)["name"]); p.Namespace != "" {
+			metaOf(body)["namespace"] = p.Namespace
+		}
+		if s.objects[p.key()] != nil {
+			return nil, apierrors.NewAlreadyExists(p.resource(), p.Name)
+		}
+		return s.store(p, body), nil
+	case http.MethodDelete:
+		if !s.remove(p) {
+			return nil, apierrors.NewNotFound(p.resource(), p.Name)
+		}
+		return Object{"kind": "Status", "apiVersion": "v1", "status": "Success"}, nil
+	case http.MethodPut, http.MethodPatch:
+	default:
+		return nil, apierrors.NewMethodNotSupported(p.resource(), r.Method)
+	}
+	if old == nil && (r.Method == http.MethodPut || p.Sub != "") {
+		return nil, apierrors.NewNotFound(p.resource(), p.Name)
+	}
+	if v := text(metaOf(body)["resourceVersion"]); v != "" && old != nil && v != text(metaOf(old)["resourceVersion"]) {
+		return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("the object has been modified"))
+	}
+	if r.Method == http.MethodPut {
+		next := body
+		if p.Sub == "status" {
+			next = clone(old)
+			next["status"] = body["status"]
+		}
+		return s.store(p, next), nil
+	}
+	if !strings.Contains(r.Header.Get("Content-Type"), "apply-patch") {
+		return nil, apierrors.NewBadRequest("only server-side apply is known here")
+	}
+	return s.apply(p, old, body, r.URL.Query().Get("fieldManager")), nil
+}
+
+// apply merges what a manager wants; mu is held.
+func (s *Server) apply(p Place, old, body Object, manager string) Object {
+	next := clone(old)
+	if next == nil {
+		next = Object{"metadata": Object{}}
+	}
+	fields := Object{}
+	for k, v := range body {
+		switch {
+		case p.Sub == "status" && k != "status":
+		case p.Sub == "" && k == "status":
+		default:
+			merge(next, k, v)
+			if m, ok := v.(map[string]any); ok && k == "status" {
+				inner := Object{}
+				for f := range m {
+					inner["f:"+f] = Object{}
+				}
+				fields["f:status"] = inner
+			}
+		}
+	}
+	m := metaOf(next)
+	delete(m, "resourceVersion")
+	managed, _ := m["managedFields"].([]any)
+	managed = slices.DeleteFunc(managed, func(x any) bool {
+		e, ok := x.(map[string]any)
+		return ok && e["manager"] == manager && e["subresource"] == any(p.Sub)
+	})
+	m["managedFields"] = append(managed, Object{
+		"manager": manager, "operation": "Apply", "apiVersion": body["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": fields, "subresource": p.Sub,
+	})
+	if old != nil {
+		m["resourceVersion"] = metaOf(old)["resourceVersion"]
+	}
+	return s.store(p, next)
+}
+
+func merge(into Object, k string, v any) {
+	have, ok := into[k].(map[string]any)
+	want, ok2 := v.(map[string]any)
+	if !ok || !ok2 {
+		into[k] = v
+		return
+	}
+	for f, x := range want {
+		merge(have, f, x)
+	}
+}
+
+func (s *Server) tokenReview(body Object) Object {
+	spec, _ := body["spec"].(map[string]any)
+	user := ""
+	if s.review != nil {
+		user = s.review(text(spec["token"]))
+	}
+	if user == "" {
+		body["status"] = Object{"authenticated": false, "error": "unknown token"}
+		return body
+	}
+	body["status"] = Object{"authenticated": true, "audiences": spec["audiences"], "user": Object{"username": user}}
+	return body
+}
+
+// matches applies label and field selectors of equality.
+func matches(o Object, r *http.Request) bool {
+	if sel := r.URL.Query().Get("labelSelector"); sel != "" {
+		labels, _ := metaOf(o)["labels"].(map[string]any)
+		for one := range strings.SplitSeq(sel, ",") {
+			k, v, _ := strings.Cut(one, "=")
+			if text(labels[k]) != v {
+				return false
+			}
+		}
+	}
+	for one := range strings.SplitSeq(r.URL.Query().Get("fieldSelector"), ",") {
+		if name, ok := strings.CutPrefix(one, "metadata.name="); ok && text(metaOf(o)["name"]) != name {
+			return false
+		}
+	}
+	return true
+}
+
+func (p Place) covers(q Place) bool {
+	return p.Group == q.Group && p.Resource == q.Resource && (p.Namespace == "" || p.Namespace == q.Namespace)
+}
+
+func (s *Server) selected(p Place, r *http.Request) (out []any) {
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		f := strings.Split(key, "|")
+		if o := s.objects[key]; p.covers(Place{Group: f[0], Resource: f[1], Namespace: f[2]}) && matches(o, r) {
+			out = append(out, clone(o))
+		}
+	}
+	return out
+}
+
+func (p Place) apiVersion() string {
+	if p.Group == "" {
+		return p.Version
+	}
+	return p.Group + "/" + p.Version
+}
+
+func (s *Server) list(p Place, r *http.Request) Object {
+	items := s.selected(p, r)
+	if items == nil {
+		items = []any{}
+	}
+	return Object{"kind": kinds[p.Resource] + "List", "apiVersion": p.apiVersion(), "metadata": Object{"resourceVersion": strconv.FormatInt(s.version, 10)}, "items": items}
+}
+
+func answer(w http.ResponseWriter, o Object, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		var st apierrors.APIStatus
+		if !errors.As(err, &st) {
+			st = apierrors.NewInternalError(err)
+		}
+		x := st.Status()
+		x.Kind, x.APIVersion = "Status", "v1"
+		w.WriteHeader(int(x.Code))
+		_ = json.NewEncoder(w).Encode(x)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(o)
+}
+
+// watch streams events, at first the objects there are if it is asked to.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, p Place) {
+	q := r.URL.Query()
+	from, _ := strconv.ParseInt(q.Get("resourceVersion"), 10, 64)
+	s.mu.Lock()
+	epoch := s.epoch
+	var first []any
+	switch {
+	case q.Get("sendInitialEvents") == "true":
+		first = s.selected(p, r)
+		if first == nil {
+			first = []any{}
+		}
+		from = s.version
+	case from == 0:
+		from = s.version
+	case from < s.compacted:
+		s.mu.Unlock()
+		answer(w, nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, s.compacted)))
+		return
+	}
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	out := json.NewEncoder(w)
+	send := func(kind string, o any) bool {
+		if out.Encode(Object{"type": kind, "object": o}) != nil {
+			return false
+		}
+		w.(http.Flusher).Flush()
+		return true
+	}
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	if first != nil {
+		for _, o := range first {
+			send("ADDED", o)
+		}
+		kind := "Bookmark"
+		if len(first) > 0 {
+			kind = text(first[0].(map[string]any)["kind"])
+		} else if k, ok := kinds[p.Resource]; ok {
+			kind = k
+		}
+		send("BOOKMARK", Object{"kind": kind, "apiVersion": p.apiVersion(), "metadata": Object{
+			"resourceVersion": strconv.FormatInt(from, 10), "annotations": Object{"k8s.io/initial-events-end": "true"}}})
+	}
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		var news []event
+		for _, e := range s.events {
+			if e.version > from && p.covers(e.place) && matches(e.object, r) {
+				news = append(news, e)
+			}
+		}
+		if n := len(s.events); n > 0 {
+			from = max(from, s.events[n-1].version)
+		}
+		s.mu.Unlock()
+		for _, e := range news {
+			if !send(e.kind, e.object) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-epoch:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// kinds are those of core resources, of which a bookmark must be.
+var kinds = map[string]string{
+	"namespaces": "Namespace", "nodes": "Node", "services": "Service", "pods": "Pod", "configmaps": "ConfigMap",
+	"endpointslices": "EndpointSlice", "secrets": "Secret", "serviceaccounts": "ServiceAccount",
+}

@@ -1,0 +1,244 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/controller/apitest"
+	"waypoint.dev/waypoint/controller/watch"
+)
+
+const world = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/use-waypoint: waypoint}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: other}
+spec: {clusterIP: 10.0.0.2, ports: [{name: http, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: waypoint}
+spec: {controllerName: waypoint.dev/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop}
+spec: {gatewayClassName: waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop, generation: 1}
+spec: {parentRefs: [{group: "", kind: Service, name: web}], rules: [{matches: [{path: {type: PathPrefix, value: /}}], backendRefs: [{group: "", kind: Service, name: web, port: 80, weight: 1}]}]}
+status:
+  parents:
+  - parentRef: {group: gateway.networking.k8s.io, kind: Gateway, name: edge}
+    controllerName: example.com/edge
+    conditions: [{type: Accepted, status: "True", reason: Accepted, message: "", lastTransitionTime: "2025-01-01T00:00:00Z"}]
+`
+
+type rig struct {
+	*apitest.Server
+	engine   *Engine
+	attached atomic.Pointer[map[kube.Key]int32]
+}
+
+// start runs an engine over a server's objects.
+func start(t *testing.T, objects string) *rig {
+	t.Helper()
+	return startWith(t, objects, func(*apitest.Server) {})
+}
+
+func startWith(t *testing.T, objects string, prepare func(*apitest.Server)) *rig {
+	t.Helper()
+	s := apitest.New()
+	s.Define()
+	s.Load(objects)
+	prepare(s)
+	core, dyn := s.Clients()
+	r := &rig{Server: s}
+	gw := kube.Key{Group: groupGateway, Kind: "Gateway", Namespace: "shop", Name: "waypoint"}
+	var w *watch.Watcher
+	r.engine = New(Options{
+		Client: dyn, ControllerName: us, Mesh: config.Mesh{},
+		Gateways:  func() []kube.Key { return []kube.Key{gw} },
+		Resource:  func(group, kind string) (watch.Kind, bool) { return w.Kind(group, kind) },
+		Attached:  func(m map[kube.Key]int32) { r.attached.Store(&m) },
+		PerSecond: 1000, Burst: 1000,
+	})
+	w = watch.New(watch.Options{Core: core, Dynamic: dyn, Sink: r.engine})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{}, 2)
+	go func() { w.Run(ctx); done <- struct{}{} }()
+	go func() { r.engine.Run(ctx); done <- struct{}{} }()
+	t.Cleanup(func() { cancel(); s.Close(); <-done; <-done })
+	return r
+}
+
+// until waits for a state of the server.
+func (r *rig) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		changed := r.Changed()
+		if ok() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			b, _ := json.MarshalIndent(r.Get(groupGateway, "httproutes", "shop", "r")["status"], "", " ")
+			t.Fatalf("never: %s\n%s", what, b)
+		}
+	}
+}
+
+// conditions returns "controller parent Type=Status Reason gen" for each condition
+// of a route.
+func (r *rig) conditions(name string) string {
+	status, _ := r.Get(groupGateway, "httproutes", "shop", name)["status"].(map[string]any)
+	list, _ := status["parents"].([]any)
+	var out []string
+	for _, p := range list {
+		m := p.(map[string]any)
+		cs, _ := m["conditions"].([]any)
+		for _, c := range cs {
+			x := c.(map[string]any)
+			out = append(out, fmt.Sprintf("%v %v %v=%v %v %v", m["controllerName"], m["parentRef"].(map[string]any)["name"], x["type"], x["status"], x["reason"], number(x["observedGeneration"])))
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func TestRouteStatus(t *testing.T) {
+	r := start(t, world)
+	const edge = "example.com/edge edge Accepted=True Accepted 0\n"
+	r.until(t, "accepted beside the other's entry", func() bool {
+		return r.conditions("r") == edge+us+" web Accepted=True Accepted 1\n"+us+" web ResolvedRefs=True ResolvedRefs 1"
+	})
+	o := r.Get(groupGateway, "httproutes", "shop", "r")
+	o["spec"].(map[string]any)["rules"].([]any)[0].(map[string]any)["backendRefs"].([]any)[0].(map[string]any)["name"] = "gone"
+	r.Put("httproutes", o)
+	r.until(t, "the missing backend of generation 2", func() bool {
+		return r.conditions("r") == edge+us+" web Accepted=True Accepted 2\n"+us+" web ResolvedRefs=False BackendNotFound 2"
+	})
+	// The other controller goes on writing its own.
+	o = r.Get(groupGateway, "httproutes", "shop", "r")
+	list := o["status"].(map[string]any)["parents"].([]any)
+	o["status"].(map[string]any)["parents"] = list[:1]
+	r.Put("httproutes", o)
+	r.until(t, "our entry again after it was dropped", func() bool { return strings.Contains(r.conditions("r"), "BackendNotFound") })
+	// A parent that is not ours any more loses our entry.
+	o = r.Get(groupGateway, "httproutes", "shop", "r")
+	o["spec"].(map[string]any)["parentRefs"] = []any{apitest.Object{"group": "", "kind": "Service", "name": "far", "namespace": "other"}}
+	r.Put("httproutes", o)
+	r.until(t, "only the other's entry", func() bool { return r.conditions("r") == strings.TrimSuffix(edge, "\n") })
+}
+
+func TestGatewayAsParent(t *testing.T) {
+	r := start(t, strings.ReplaceAll(world, `parentRefs: [{group: "", kind: Service, name: web}]`, `parentRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: waypoint}]`))
+	r.until(t, "refused", func() bool {
+		return strings.Contains(r.conditions("r"), us+" waypoint Accepted=False NotAllowedByListeners 1")
+	})
+}
+
+// TestCrossedWrite lets another controller write between our read and our write.
+func TestCrossedWrite(t *testing.T) {
+	s := world[:strings.Index(world, "status:\n  parents")]
+	var crossed atomic.Int32
+	r := startWith(t, s, func(srv *apitest.Server) {
+		srv.Before(func(method string, p apitest.Place) error {
+			if method == "PATCH" && p.Sub == "status" && crossed.Add(1) == 1 {
+				o := srv.Get(groupGateway, "httproutes", "shop", "r")
+				o["status"] = apitest.Object{"parents": []any{apitest.Object{
+					"parentRef": service("web"), "controllerName": "example.com/other", "conditions": []any{}}}}
+				srv.Put("httproutes", o)
+			}
+			return nil
+		})
+	})
+	r.until(t, "both entries", func() bool {
+		b, _ := json.Marshal(r.Get(groupGateway, "httproutes", "shop", "r")["status"])
+		return strings.Contains(string(b), "example.com/other") && strings.Contains(string(b), us)
+	})
+	if st := r.engine.Stats(); st.Conflicts == 0 {
+		t.Errorf("%+v: the write was not refused", st)
+	}
+	if m := *r.attached.Load(); m[kube.Key{Group: groupGateway, Kind: "Gateway", Namespace: "shop", Name: "waypoint"}] != 1 {
+		t.Errorf("attached %v", m)
+	}
+}
+
+const policies = world + `
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop, generation: 1}
+spec: {targetRefs: [{group: "", kind: Service, name: web}], action: DENY, rules: [{to: [{operation: {methods: [DELETE]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: far, namespace: other, generation: 1}
+spec: {targetRefs: [{group: "", kind: Service, name: far}], action: DENY, rules: [{to: [{operation: {methods: [DELETE]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: istiods, namespace: shop, generation: 1, managedFields: [{manager: istiod, operation: Apply, apiVersion: v1, fieldsType: FieldsV1, fieldsV1: {"f:status": {"f:conditions": {}}}, subresource: status}]}
+spec: {targetRefs: [{group: "", kind: Service, name: web}], action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]}
+status: {conditions: [{type: WaypointAccepted, status: "True", reason: Accepted, message: bound by istiod}]}
+---
+apiVersion: waypoint.dev/v1alpha1
+kind: WaypointPolicy
+metadata: {name: w, namespace: shop, generation: 1}
+spec: {targetRefs: [{group: "", kind: Service, name: web}, {group: "", kind: Service, name: gone}], timeouts: {request: 1s}}
+`
+
+func TestPolicyStatus(t *testing.T) {
+	r := start(t, policies)
+	status := func(group, resource, ns, name string) string {
+		b, _ := json.Marshal(r.Get(group, resource, ns, name)["status"])
+		return string(b)
+	}
+	r.until(t, "the policy is bound", func() bool {
+		return strings.Contains(status(groupSecurity, "authorizationpolicies", "shop", "p"), `"message":"bound to Service web"`)
+	})
+	r.until(t, "both targets of our own kind", func() bool {
+		s := status("waypoint.dev", "waypointpolicies", "shop", "w")
+		return strings.Contains(s, `"reason":"Accepted"`) && strings.Contains(s, `"reason":"TargetNotFound"`)
+	})
+	if s := status(groupSecurity, "authorizationpolicies", "other", "far"); s != "null" {
+		t.Errorf("the status of another's policy: %s", s)
+	}
+	if s := status(groupSecurity, "authorizationpolicies", "shop", "istiods"); !strings.Contains(s, "bound by istiod") {
+		t.Errorf("istiod's condition is gone: %s", s)
+	}
+}
+
+// TestNothingIsWrittenTwice lets the world stand still and counts writes.
+func TestNothingIsWrittenTwice(t *testing.T) {
+	r := start(t, policies)
+	r.until(t, "all written", func() bool { return r.engine.Stats().Writes >= 3 })
+	for range 3 {
+		r.engine.Refresh()
+		changed := r.Changed()
+		select {
+		case <-changed:
+			t.Fatalf("a write that changes nothing: %+v", r.engine.Stats())
+		case <-time.After(150 * time.Millisecond):
+		}
+	}
+}
