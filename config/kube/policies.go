@@ -67,15 +67,7 @@ func unreadableTargets(a *Attachment, err error) bool {
 // attach files a policy under each of its targets. A nil p stands for a
 // RequestAuthentication.
 func (r *build) attach(o *Object, a *Attachment, p *policy) {
-	refs := a.refs()
-	if len(refs) == 0 {
-		if o.Err == nil {
-			r.problem(config.Warning, o, "spec.targetRefs", "NotAttached",
-				"has no targetRefs, so no waypoint applies it (ztunnel enforces it with the waypoint as the source)")
-		}
-		return
-	}
-	for i, t := range refs {
+	for i, t := range a.refs() {
 		group := strings.TrimPrefix(t.Group, "core")
 		k := Key{group, t.Kind, o.Namespace, t.Name}
 		if t.Kind == "GatewayClass" {
@@ -300,6 +292,27 @@ func (r *build) guard(d *config.Destination, svc *Object, ns string) {
 	}
 }
 
+// http reports whether a rule asks for what only HTTP tells.
+func (a *AuthzRule) http() bool {
+	for _, t := range a.To {
+		op := t.Operation
+		if len(op.Hosts)+len(op.NotHosts)+len(op.Methods)+len(op.NotMethods)+len(op.Paths)+len(op.NotPaths) > 0 {
+			return true
+		}
+	}
+	for _, w := range a.When {
+		if strings.HasPrefix(w.Key, "request.") {
+			return true
+		}
+	}
+	for _, f := range a.From {
+		if len(f.Source.RequestPrincipals)+len(f.Source.NotRequestPrincipals) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // warnTCP tells of HTTP fields in a policy of a TCP port.
 func (r *build) warnTCP(o *Object, d *config.Destination) {
 	spec, ok := o.Body.(*AuthorizationPolicy)
@@ -307,18 +320,7 @@ func (r *build) warnTCP(o *Object, d *config.Destination) {
 		return
 	}
 	for i := range spec.Rules {
-		http := false
-		for _, t := range spec.Rules[i].To {
-			op := t.Operation
-			http = http || len(op.Hosts)+len(op.NotHosts)+len(op.Methods)+len(op.NotMethods)+len(op.Paths)+len(op.NotPaths) > 0
-		}
-		for _, w := range spec.Rules[i].When {
-			http = http || strings.HasPrefix(w.Key, "request.")
-		}
-		for _, f := range spec.Rules[i].From {
-			http = http || len(f.Source.RequestPrincipals)+len(f.Source.NotRequestPrincipals) > 0
-		}
-		if !http {
+		if !spec.Rules[i].http() {
 			continue
 		}
 		effect := "the rule never matches there"

@@ -15,6 +15,7 @@ func (r *build) collectReadiness() {
 	for _, o := range r.objs.All(groupSecurity, "AuthorizationPolicy") {
 		a := o.Body.(*AuthorizationPolicy)
 		r.warnSelector(o, &a.Attachment)
+		r.warnUnattached(o, &a.Attachment)
 		if len(a.refs()) == 0 {
 			continue // ztunnel enforces it, not a waypoint
 		}
@@ -27,7 +28,9 @@ func (r *build) collectReadiness() {
 		}
 	}
 	for _, o := range r.objs.All(groupSecurity, "RequestAuthentication") {
-		r.warnSelector(o, &o.Body.(*RequestAuthentication).Attachment)
+		a := &o.Body.(*RequestAuthentication).Attachment
+		r.warnSelector(o, a)
+		r.warnUnattached(o, a)
 	}
 	r.warnBypass()
 }
@@ -35,16 +38,22 @@ func (r *build) collectReadiness() {
 // warnSelector tells of a selector that chooses a waypoint's own pods, which does
 // not do what it does for a gateway.
 func (r *build) warnSelector(o *Object, a *Attachment) {
+	if r.selectsWaypoint(o, a) {
+		r.problem(config.Warning, o, "spec.selector", "SelectsWaypoint",
+			"chooses the pods of a waypoint, where selectors are not applied: %s", r.attachTo())
+	}
+}
+
+func (r *build) selectsWaypoint(o *Object, a *Attachment) bool {
 	if a.Selector == nil || len(a.Selector.MatchLabels) == 0 {
-		return
+		return false
 	}
 	for _, w := range r.list {
 		if w.Labels[labelManaged] == "istio.io-mesh-controller" && w.Namespace == o.Namespace && subset(a.Selector.MatchLabels, w.Labels) {
-			r.problem(config.Warning, o, "spec.selector", "SelectsWaypoint",
-				"chooses the pods of a waypoint, where selectors are not applied: use targetRefs with kind Gateway, name %s", w.Labels["gateway.networking.k8s.io/gateway-name"])
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // warnBrackets tells of a DENY template that a path with a bracket passes by: the
@@ -98,6 +107,15 @@ func (r *build) warnNever(o *Object, a *AuthorizationPolicy, i int) {
 			if strings.Contains(path, "?") {
 				never(q+".paths", fmt.Sprintf("%q has a query, which is no part of the path", path))
 			}
+		}
+	}
+	for j, w := range rule.When {
+		q := at(".when", j)
+		if x := covered(w.Values, w.NotValues); x != "" {
+			never(q, x)
+		}
+		if strings.HasPrefix(w.Key, "request.auth.") && len(w.Values) > 0 && !r.hasTokens(a, o) {
+			never(q+".key", fmt.Sprintf("%s is of a token, and no RequestAuthentication of a target verifies tokens", w.Key))
 		}
 	}
 	for j, f := range rule.From {
@@ -234,17 +252,22 @@ func (r *build) onlyWaypoint(s *service) string {
 	for _, k := range sortedKeys(s.kube.Spec.Selector) {
 		labels += fmt.Sprintf("      %s: %q\n", k, s.kube.Spec.Selector[k])
 	}
+	return "  apiVersion: security.istio.io/v1\n  kind: AuthorizationPolicy\n  metadata:\n" +
+		"    name: " + s.obj.Name + "-only-waypoint\n    namespace: " + s.obj.Namespace + "\n" +
+		"  spec:\n    selector:\n      matchLabels:\n" + strings.ReplaceAll(labels, "      ", "        ") +
+		"    rules:\n    - from:\n      - source:\n          principals: [" +
+		fmt.Sprintf("%q", r.waypointPrincipal()) + "]"
+}
+
+// waypointPrincipal is the identity of this waypoint as policies write it.
+func (r *build) waypointPrincipal() string {
 	sa := r.gw.Name // istiod names the account of a waypoint after its Gateway
 	for _, w := range r.list {
 		if w.Namespace == r.gw.Namespace && w.Labels["gateway.networking.k8s.io/gateway-name"] == r.gw.Name {
 			sa = w.ServiceAccount
 		}
 	}
-	return "  apiVersion: security.istio.io/v1\n  kind: AuthorizationPolicy\n  metadata:\n" +
-		"    name: " + s.obj.Name + "-only-waypoint\n    namespace: " + s.obj.Namespace + "\n" +
-		"  spec:\n    selector:\n      matchLabels:\n" + strings.ReplaceAll(labels, "      ", "        ") +
-		"    rules:\n    - from:\n      - source:\n          principals: [" +
-		fmt.Sprintf("%q", r.mesh.TrustDomain+"/ns/"+r.gw.Namespace+"/sa/"+sa) + "]"
+	return r.mesh.TrustDomain + "/ns/" + r.gw.Namespace + "/sa/" + sa
 }
 
 func sortedKeys(m map[string]string) []string {
