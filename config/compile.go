@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -39,24 +40,12 @@ func Compile(m *Model, prev *Snapshot, env Env) (*Snapshot, []Problem) {
 	} else {
 		c.prev = &Snapshot{}
 	}
-	c.next = &Snapshot{
-		Version:  c.prev.Version + 1,
-		Mesh:     m.Mesh,
-		chains:   make([]*Chain, 0, len(m.Destinations)),
-		byKey:    make(map[string]*Chain, len(m.Destinations)),
-		byAddr:   make(map[netip.AddrPort]*Chain, len(m.Destinations)),
-		byHost:   make(map[hostPort]*Chain, len(m.Destinations)),
-		bySuffix: make(map[hostPort]*Chain),
-		targets:  make(map[string]*Target, len(m.Backends)),
-	}
+	c.next = &Snapshot{Version: c.prev.Version + 1, Mesh: m.Mesh}
 	c.workloads(m.Workloads)
-	for key, b := range m.Backends {
-		c.target(key, b)
-	}
-	for _, d := range m.Destinations {
-		c.destination(d)
-	}
+	c.targets(m.Backends)
+	c.destinations(m.Destinations)
 	c.retire()
+	c.next.found = c.problems
 	c.next.Problems = append(append([]Problem(nil), m.Problems...), c.problems...)
 	return c.next, c.problems
 }
@@ -65,29 +54,130 @@ type compiler struct {
 	env        Env
 	prev, next *Snapshot
 	problems   []Problem
+	renamed    bool // the set of targets is another one
+	listed     bool // the tables of chains were made anew
 }
 
-// workloads indexes the workloads, or takes over the index of the very same list:
-// a source that gives it again has not changed it.
+// same reports whether two lists are one list.
+func same[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// workloads indexes the workloads. It takes over the index of the very same list,
+// and copies and changes that of a list that differs in one place.
 func (c *compiler) workloads(list []*Workload) {
 	s, p := c.next, c.prev
 	s.source = list
-	if len(list) > 0 && len(list) == len(p.source) && &list[0] == &p.source[0] {
-		s.byUID, s.workloads = p.byUID, p.workloads
+	if p.byUID != nil && same(list, p.source) {
+		s.byUID, s.workloads, s.addresses = p.byUID, p.workloads, p.addresses
+		return
+	}
+	if c.workloadsFrom(p) {
 		return
 	}
 	s.byUID = make(map[string]*Workload, len(list))
 	s.workloads = make(map[netip.Addr]*Workload, len(list))
+	s.addresses = 0
 	for _, w := range list {
 		s.byUID[w.UID] = w
+		s.addresses += len(w.Addrs)
 		for _, a := range w.Addrs {
 			s.workloads[a.Unmap().WithZone("")] = w
 		}
 	}
 }
 
+// workloadsFrom changes a copy of the former index. It returns false when that is
+// not less work, or when names or addresses occur twice: then the order counts.
+func (c *compiler) workloadsFrom(p *Snapshot) bool {
+	s := c.next
+	gone, come := p.source, s.source
+	for len(gone) > 0 && len(come) > 0 && gone[0] == come[0] {
+		gone, come = gone[1:], come[1:]
+	}
+	for len(gone) > 0 && len(come) > 0 && gone[len(gone)-1] == come[len(come)-1] {
+		gone, come = gone[:len(gone)-1], come[:len(come)-1]
+	}
+	if len(gone)+len(come) > len(s.source)/4 || p.addresses != len(p.workloads) || len(p.source) != len(p.byUID) {
+		return false
+	}
+	s.byUID, s.workloads, s.addresses = maps.Clone(p.byUID), maps.Clone(p.workloads), p.addresses
+	for _, w := range gone {
+		delete(s.byUID, w.UID)
+		s.addresses -= len(w.Addrs)
+		for _, a := range w.Addrs {
+			delete(s.workloads, a.Unmap().WithZone(""))
+		}
+	}
+	for _, w := range come {
+		s.byUID[w.UID] = w
+		s.addresses += len(w.Addrs)
+		for _, a := range w.Addrs {
+			s.workloads[a.Unmap().WithZone("")] = w
+		}
+	}
+	return s.addresses == len(s.workloads) && len(s.source) == len(s.byUID)
+}
+
+// targets takes over or makes the targets of all backends. Of the same names the
+// table itself stays: targets change in place.
+func (c *compiler) targets(backends map[string]*Backend) {
+	kept := 0
+	for key := range backends {
+		if c.prev.targets[key] != nil {
+			kept++
+		}
+	}
+	if c.prev.targets != nil && kept == len(backends) && kept == len(c.prev.targets) {
+		c.next.targets = c.prev.targets
+		for key, b := range backends {
+			c.target(key, b)
+		}
+		return
+	}
+	c.next.targets = make(map[string]*Target, len(backends))
+	for key, b := range backends {
+		c.next.targets[key] = c.target(key, b)
+	}
+	c.renamed = true
+}
+
+// compiled reports whether the chains are those of a list.
+func (s *Snapshot) compiled(list []*Destination) bool {
+	if s.byKey == nil || len(s.chains) != len(list) {
+		return false
+	}
+	for i, ch := range s.chains {
+		if ch.Spec != list[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// destinations compiles all chains, or takes over the tables of the same list when
+// nothing that chains hang on was replaced.
+func (c *compiler) destinations(list []*Destination) {
+	s, p := c.next, c.prev
+	if !c.renamed && p.compiled(list) && (!p.direct || same(s.source, p.source)) {
+		s.chains, s.byKey, s.byAddr, s.byHost, s.bySuffix, s.byPrefix, s.direct = p.chains, p.byKey, p.byAddr, p.byHost, p.bySuffix, p.byPrefix, p.direct
+		c.problems = append(c.problems, p.found...)
+		return
+	}
+	s.chains = make([]*Chain, 0, len(list))
+	s.byKey = make(map[string]*Chain, len(list))
+	s.byAddr = make(map[netip.AddrPort]*Chain, len(list))
+	s.byHost = make(map[hostPort]*Chain, len(list))
+	s.bySuffix = make(map[hostPort]*Chain)
+	for _, d := range list {
+		s.direct = s.direct || d.Workload
+		c.destination(d)
+	}
+	c.listed = true
+}
+
 // target takes over or makes the target of a backend.
-func (c *compiler) target(key string, b *Backend) {
+func (c *compiler) target(key string, b *Backend) *Target {
 	t := c.prev.targets[key]
 	if t == nil {
 		t = &Target{Key: key, src: b}
@@ -98,18 +188,16 @@ func (c *compiler) target(key string, b *Backend) {
 			st := c.env.State(spec, nil)
 			t.local.Store(&st)
 		}
-		c.next.targets[key] = t
-		return
+		return t
 	}
-	c.next.targets[key] = t
 	if t.src == b {
-		return
+		return t
 	}
 	old := t.Spec.Load()
 	t.src = b
 	spec, gone := adopt(b, old)
 	if spec == old {
-		return
+		return t
 	}
 	u := update{target: t, spec: spec, gone: gone, local: t.local.Load()}
 	if c.env.State != nil {
@@ -117,6 +205,7 @@ func (c *compiler) target(key string, b *Backend) {
 		u.local = &st
 	}
 	c.next.pending = append(c.next.pending, u)
+	return t
 }
 
 // adopt copies a backend of the source, giving its endpoints their hosts. It
@@ -186,6 +275,9 @@ func sameEndpoint(a, b *balance.Endpoint) bool {
 // retire closes what the previous snapshot alone had.
 func (c *compiler) retire() {
 	for key, t := range c.prev.targets {
+		if !c.renamed {
+			break
+		}
 		if c.next.targets[key] != nil {
 			continue
 		}
@@ -196,6 +288,9 @@ func (c *compiler) retire() {
 		c.next.pending = append(c.next.pending, u)
 	}
 	for key, ch := range c.prev.byKey {
+		if !c.listed {
+			break
+		}
 		if ch.direct == nil {
 			continue
 		}

@@ -22,7 +22,11 @@ type Snapshot struct {
 	workloads map[netip.Addr]*Workload
 	byUID     map[string]*Workload
 	source    []*Workload // what the two were made of
+	addresses int         // of all of source
 	targets   map[string]*Target
+
+	direct bool      // some chains are of workloads
+	found  []Problem // by compiling
 
 	// What Store.Swap makes visible; owned by the goroutine that compiles.
 	pending []update

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"reflect"
-	"slices"
 	"strings"
 
 	"waypoint.dev/waypoint/authz"
@@ -37,14 +35,15 @@ type Options struct {
 // goroutine.
 type Builder struct {
 	opts           Options
-	destinations   map[string]*config.Destination
-	backends       map[string]*config.Backend
-	workloads      map[string]*config.Workload
 	policies       map[*Object]*policy // compiled, of objects in use
 	good           map[Key]*policy     // last one that compiled
 	meshSum        string              // trust domain and aliases that policies are compiled for
 	statuses       []RouteStatus
 	policyStatuses []PolicyStatus
+
+	last *build   // what the next Build may go on from; nil: nothing
+	objs *Objects // that last was built from
+	seen uint64   // moment of objs that last stands for
 }
 
 // NewBuilder returns a builder that has built nothing.
@@ -61,50 +60,82 @@ func NewBuilder(o Options) *Builder {
 // RouteStatuses returns the status of every route of the last Build.
 func (b *Builder) RouteStatuses() []RouteStatus { return b.statuses }
 
-// build is one run of Build.
+// build is what one model is made of: tables of the objects, and units that were
+// computed from them. Update brings it up to later objects.
 type build struct {
 	*Builder
-	objs  *Objects
-	mesh  config.Mesh
-	gw    *Object // this waypoint's Gateway, nil if there is none
-	model *config.Model
+	objs *Objects
+	mesh config.Mesh
+	gw   *Object // this waypoint's Gateway, nil if there is none
+	sink *[]config.Problem
+	unit *unit // that is being computed
 
 	namespaces   map[string]*Object
 	nodes        map[string]*Object
-	pods         map[string]*workload  // by "namespace/name"
-	byIP         map[string]*workload  // by address
-	list         []*workload           // all, ordered
-	slices       map[string][]*Object  // EndpointSlices by "namespace/service"
-	annotated    map[string]bool       // namespaces with a pod that the CNI plugin marked
-	services     []*service            // ordered
-	byHost       map[string][]*service // by hostname
-	byName       map[Key]*service      // by object, first host of a ServiceEntry
+	pods         map[string]*workload                  // by "namespace/name"
+	byIP         map[string]*workload                  // by address
+	shared       bool                                  // two workloads have one address
+	list         []*workload                           // all, ordered: pods, then entries
+	podCount     int                                   // of list
+	labelled     map[string]map[labelPlace][]*workload // pods by label, see podsByLabel; nil until it is needed
+	slices       map[string][]*Object                  // EndpointSlices by "namespace/service"
+	sliceOf      map[Key]string                        // the service of an EndpointSlice
+	users        map[string][]string                   // services by pod and address, see collectUsers; nil until it is needed
+	annotated    map[string]map[string]bool            // pods that the CNI plugin marked, by namespace
+	services     []*service                            // ordered
+	byHost       map[string][]*service                 // by hostname
+	byName       map[Key]*service                      // by object, first host of a ServiceEntry
+	ofObject     map[Key][]*service                    // by object, all hosts
 	routes       []*route
+	routeOf      map[Key]*route
 	routesOf     map[Key][]*route                // by parent
 	destRules    map[string]*ruleIndex           // by namespace, see rules
 	meshLocality *LocalityLB                     // of the mesh configuration
 	constraints  map[Key]*resilience.RetryBudget // by target, see retryConstraint
 	attached     map[Key][]*policy               // by target
+	targetsOf    map[Key][]Key                   // of security policies
+	unreadable   map[Key]bool                    // security policies that close their namespace
 	meshRetry    *resilience.Retry               // of the mesh configuration
 	meshObj      *Object                         // the ConfigMap it stands in, nil without one
 	providers    map[string]*ExtensionProvider
 	own          map[Key]*WaypointPolicy // by target, see collectOwn
+	ownTargets   map[Key]bool            // of WaypointPolicies, also those that are missing
 	statusOf     map[Key]*PolicyStatus
 	jwt          map[Key][]*Object
+
+	units    []*unit                   // of served services, ordered
+	unitOf   map[*service]*unit        //
+	direct   *unit                     // workloads that chose this waypoint
+	backends map[string]*backendUnit   // in use, by key
+	bySlices map[string][]*backendUnit // see backendUnit.reads
+
+	problems struct{ base, policies, readiness []config.Problem }
+	model    *config.Model // the last one
+	changed  changes       // against it
+	former   *former       // of the build before, while this one is made
 }
 
 // Build computes what the waypoint serves. It never fails; see Model.Problems.
 func (b *Builder) Build(objs *Objects) *config.Model {
+	keys, now, ok := objs.since(b.seen)
+	if !ok || b.last == nil || b.objs != objs || !b.last.update(keys) {
+		b.last = b.whole(objs)
+	}
+	b.objs, b.seen = objs, now
+	return b.last.model
+}
+
+// whole builds from all objects.
+func (b *Builder) whole(objs *Objects) *build {
 	r := &build{
 		Builder: b, objs: objs, mesh: b.opts.Mesh,
-		model:      &config.Model{Backends: map[string]*config.Backend{}},
 		namespaces: map[string]*Object{}, nodes: map[string]*Object{},
-		pods: map[string]*workload{}, byIP: map[string]*workload{}, slices: map[string][]*Object{},
-		annotated: map[string]bool{}, byHost: map[string][]*service{}, byName: map[Key]*service{},
-		routesOf: map[Key][]*route{}, attached: map[Key][]*policy{}, jwt: map[Key][]*Object{},
-		statusOf: map[Key]*PolicyStatus{},
+		pods: map[string]*workload{}, byIP: map[string]*workload{}, slices: map[string][]*Object{}, sliceOf: map[Key]string{},
+		annotated: map[string]map[string]bool{}, byHost: map[string][]*service{}, byName: map[Key]*service{}, ofObject: map[Key][]*service{},
+		routesOf: map[Key][]*route{}, routeOf: map[Key]*route{},
+		unitOf: map[*service]*unit{}, backends: map[string]*backendUnit{}, bySlices: map[string][]*backendUnit{},
 	}
-	r.model.Problems = objs.Problems()
+	r.sink = &r.problems.base
 	for _, o := range objs.All("", "Namespace") {
 		r.namespaces[o.Name] = o
 	}
@@ -113,35 +144,71 @@ func (b *Builder) Build(objs *Objects) *config.Model {
 	}
 	r.readMesh()
 	r.findGateway()
-	r.model.Mesh = r.mesh
 	if r.meshSum != r.meshScope() {
 		// What principals mean has changed with the mesh: nothing compiled holds.
 		r.meshSum, r.Builder.policies, r.good = r.meshScope(), map[*Object]*policy{}, map[Key]*policy{}
 	}
+	r.former = b.before()
 	r.collectWorkloads()
 	r.collectServices()
-	r.collectPolicies()
-	r.collectOwn()
-	r.collectConstraints()
+	r.rules()
+	r.security()
 	r.collectRoutes()
 	if r.gw != nil {
 		for _, s := range r.services {
 			if s.served {
-				r.serve(s)
+				r.add(s)
 			}
 		}
 		r.serveWorkloads()
 	}
-	r.collectReadiness()
-	for _, w := range r.list {
-		r.model.Workloads = append(r.model.Workloads, w.Workload)
+	r.readiness()
+	r.routeStatuses(r.routes)
+	r.policyStatusesOf()
+	r.assemble()
+	return r
+}
+
+// security reads all policies. What is compiled of those that are gone is forgotten.
+func (r *build) security() {
+	r.problems.policies = nil
+	r.into(&r.problems.policies, func() {
+		r.attached, r.jwt, r.targetsOf = map[Key][]*policy{}, map[Key][]*Object{}, map[Key][]Key{}
+		r.statusOf, r.unreadable = map[Key]*PolicyStatus{}, map[Key]bool{}
+		r.collectPolicies()
+		r.collectOwn()
+		r.collectConstraints()
+	})
+	live := map[*Object]*policy{}
+	keys := map[Key]bool{}
+	for o, p := range r.Builder.policies {
+		if p.used {
+			p.used, live[o] = false, p
+			keys[o.Key] = true
+		}
 	}
-	r.finishStatuses()
-	r.invalidPolicies()
-	r.reuse()
-	sortProblems(r.model.Problems)
-	r.model.Problems = slices.CompactFunc(r.model.Problems, func(a, b config.Problem) bool { return a == b })
-	return r.model
+	r.Builder.policies = live
+	maps.DeleteFunc(r.good, func(k Key, _ *policy) bool { return !keys[k] })
+}
+
+// policyStatusesOf tells the statuses of what security found, once the routes are
+// known.
+func (r *build) policyStatusesOf() {
+	r.into(&r.problems.policies, r.invalidPolicies)
+}
+
+// readiness looks for what does less than it seems to.
+func (r *build) readiness() {
+	r.problems.readiness = nil
+	r.into(&r.problems.readiness, r.collectReadiness)
+}
+
+// into runs f with its problems going elsewhere.
+func (r *build) into(sink *[]config.Problem, f func()) {
+	old := r.sink
+	r.sink = sink
+	f()
+	r.sink = old
 }
 
 // meshScope is what of the mesh compiled policies depend on.
@@ -149,42 +216,8 @@ func (r *build) meshScope() string {
 	return r.mesh.TrustDomain + "," + strings.Join(r.mesh.TrustAliases, ",")
 }
 
-// reuse replaces what equals its former version by that version.
-func (r *build) reuse() {
-	b := r.Builder
-	dests := make(map[string]*config.Destination, len(r.model.Destinations))
-	for i, d := range r.model.Destinations {
-		if old := b.destinations[d.Key]; old != nil && reflect.DeepEqual(old, d) {
-			d = old
-			r.model.Destinations[i] = old
-		}
-		dests[d.Key] = d
-	}
-	for key, n := range r.model.Backends {
-		if old := b.backends[key]; old != nil && reflect.DeepEqual(old, n) {
-			r.model.Backends[key] = old
-		}
-	}
-	b.destinations, b.backends = dests, r.model.Backends
-	b.workloads = make(map[string]*config.Workload, len(r.list))
-	for _, w := range r.list {
-		b.workloads[w.UID] = w.Workload
-	}
-	// Policies of objects that are gone are forgotten.
-	live := map[*Object]*policy{}
-	keys := map[Key]bool{}
-	for o, p := range b.policies {
-		if p.used {
-			p.used, live[o] = false, p
-			keys[o.Key] = true
-		}
-	}
-	b.policies = live
-	maps.DeleteFunc(b.good, func(k Key, _ *policy) bool { return !keys[k] })
-}
-
 func (r *build) problem(sev config.Severity, o *Object, field, reason, format string, args ...any) {
-	r.model.Problems = append(r.model.Problems, config.Problem{
+	*r.sink = append(*r.sink, config.Problem{
 		Severity: sev, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Source: r.objs.source(o.Key),
 		Field: field, Reason: reason, Message: fmt.Sprintf(format, args...),
 	})

@@ -67,7 +67,7 @@ func (l *linker) entry() {
 
 func (l *linker) slice() {
 	s, ok := l.o.Body.(*EndpointSlice)
-	name := l.o.Meta.Labels["kubernetes.io/service-name"]
+	name := l.o.Meta.Labels[labelService]
 	if !ok || name == "" {
 		return
 	}
@@ -108,7 +108,7 @@ func (l *linker) pod() {
 			l.tag(Topic{By: ByAddress, Name: a.String()})
 		}
 	}
-	if gw := l.o.Meta.Labels["gateway.networking.k8s.io/gateway-name"]; gw != "" {
+	if gw := l.o.Meta.Labels[labelGateway]; gw != "" {
 		l.tag(Topic{By: ByGuard, Namespace: ns, Name: gw})
 	}
 	l.workload()

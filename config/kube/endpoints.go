@@ -17,37 +17,43 @@ func backendKey(host string, p uint16) string { return host + "|" + strconv.Itoa
 // used.
 func (r *build) backend(s *service, p *port) string {
 	key := backendKey(s.host, p.number)
-	if r.model.Backends[key] == nil {
+	if r.backends[key] == nil {
+		s, p = r.sole(s, p.number)
 		r.addBackend(key, s, p, nil)
 	}
+	r.refer(key)
 	return key
 }
 
 // subsets makes the backends of the subsets that the service's DestinationRule names.
 func (r *build) subsets(s *service, p *port) {
 	f := r.ruleOf(s)
-	if f == nil {
+	if of, _ := r.sole(s, p.number); f == nil || of != s {
 		return
 	}
 	for i := range f.spec.Subsets {
 		sub := &f.spec.Subsets[i]
-		r.addBackend(backendKey(s.host, p.number)+"|"+sub.Name, s, p, sub)
+		key := backendKey(s.host, p.number) + "|" + sub.Name
+		r.addBackend(key, s, p, sub)
+		r.refer(key)
 	}
 }
 
-func (r *build) addBackend(key string, s *service, p *port, sub *Subset) {
+func (r *build) newBackend(key string, s *service, p *port, sub *Subset) *config.Backend {
 	b := &config.Backend{Key: key, Protocol: upstream(p.proto), Service: describe(s, p)}
-	r.model.Backends[key] = b
-	if s.waypoint != nil && !s.served {
+	if s.guarded() {
 		r.throughWaypoint(b, s, p)
-		return
+		return b
 	}
 	switch s.resolution {
 	case "NONE":
 		b.Balance.Kind = balance.Passthrough
+		if n := targetNumber(p, nil); n != p.number {
+			b.Balance.Port = n
+		}
 	case "DYNAMIC_DNS":
 		b.Balance.Kind = balance.Passthrough
-		b.Endpoints = []*balance.Endpoint{dnsEndpoint(s.host, targetNumber(p, nil))}
+		b.Dynamic = &config.Dynamic{Host: s.host, Port: p.number}
 	default:
 		b.Endpoints = r.endpoints(s, p)
 	}
@@ -55,6 +61,7 @@ func (r *build) addBackend(key string, s *service, p *port, sub *Subset) {
 		b.Endpoints = slices.DeleteFunc(b.Endpoints, func(e *balance.Endpoint) bool { return !subset(sub.Labels, e.Labels) })
 	}
 	r.applyRules(b, s, p, sub)
+	return b
 }
 
 // describe names a service port for telemetry.
@@ -297,11 +304,11 @@ func (r *build) throughWaypoint(b *config.Backend, s *service, p *port) {
 		return
 	}
 	authority := netip.AddrPortFrom(vip, p.number)
-	add := func(a netip.Addr, w *workload, health balance.Health) {
+	add := func(a netip.Addr, w *config.Workload, health balance.Health) {
 		t := netip.AddrPortFrom(a, config.TunnelPort)
 		e := &balance.Endpoint{Key: t.String() + ">" + authority.String(), Addr: authority, Tunnel: t, Authority: authority.String(), Health: health}
 		if w != nil {
-			e.Workload, e.Locality, e.Labels = w.Workload, w.Locality, w.Labels
+			e.Workload, e.Locality, e.Labels = w, w.Locality, w.Labels
 			e.Identity = "spiffe://" + w.TrustDomain + "/ns/" + w.Namespace + "/sa/" + w.ServiceAccount
 		}
 		b.Endpoints = append(b.Endpoints, e)
@@ -313,14 +320,15 @@ func (r *build) throughWaypoint(b *config.Backend, s *service, p *port) {
 				continue
 			}
 			for _, e := range r.sliceEndpoints(own.obj, q.name) {
-				add(e.Addr.Addr(), r.byIP[e.Addr.Addr().String()], e.Health)
+				w, _ := e.Workload.(*config.Workload)
+				add(e.Addr.Addr(), w, e.Health)
 			}
 		}
 	}
 	if len(b.Endpoints) == 0 {
 		for _, w := range r.list {
-			if w.Namespace == gw.Namespace && w.Labels["gateway.networking.k8s.io/gateway-name"] == gw.Name && len(w.Addrs) > 0 && w.Healthy {
-				add(w.Addrs[0], w, balance.Healthy)
+			if w.Namespace == gw.Namespace && w.Labels[labelGateway] == gw.Name && len(w.Addrs) > 0 && w.Healthy {
+				add(w.Addrs[0], w.Workload, balance.Healthy)
 			}
 		}
 	}

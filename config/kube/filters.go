@@ -34,7 +34,8 @@ func (t *translator) filters(x *route, rule *routing.Rule, out *routing.Filters,
 			if rule.Broken == "" {
 				rule.Broken = fmt.Sprintf("filters[%d]: filter type %q is not supported", i, f.Type)
 			}
-			x.unsupported(fmt.Sprintf("spec.rules[%d].filters[%d]: filter type %q is not supported", rule.Index, i, f.Type))
+			msg := fmt.Sprintf("spec.rules[%d].filters[%d]: filter type %q is not supported", rule.Index, i, f.Type)
+			t.tell(x, func() { x.unsupported(msg) })
 		}
 	}
 }

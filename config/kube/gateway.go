@@ -13,6 +13,8 @@ const (
 	labelFor     = "istio.io/waypoint-for"
 	labelManaged = "gateway.istio.io/managed"
 	labelMode    = "istio.io/dataplane-mode"
+	labelGateway = "gateway.networking.k8s.io/gateway-name" // on a waypoint's pods
+	labelService = "kubernetes.io/service-name"             // on an EndpointSlice
 
 	controllerIstio = "istio.io/mesh-controller"
 	controllerOwn   = "waypoint.dev/"
@@ -25,7 +27,7 @@ func (r *build) findGateway() {
 	if own.Name != "" {
 		r.gw = r.objs.Get(Key{groupGateway, "Gateway", own.Namespace, own.Name})
 		if r.gw == nil {
-			r.model.Problems = append(r.model.Problems, config.Problem{
+			*r.sink = append(*r.sink, config.Problem{
 				Severity: config.Error, Kind: "Gateway", Namespace: own.Namespace, Name: own.Name,
 				Reason: "NoGateway", Message: "the Gateway of this waypoint does not exist; nothing is served",
 			})
@@ -45,7 +47,7 @@ func (r *build) findGateway() {
 			if len(names) > 1 {
 				msg = "there are several waypoint Gateways (" + strings.Join(names, ", ") + "); name the one to run; nothing is served"
 			}
-			r.model.Problems = append(r.model.Problems, config.Problem{Severity: config.Error, Kind: "Gateway", Reason: "NoGateway", Message: msg})
+			*r.sink = append(*r.sink, config.Problem{Severity: config.Error, Kind: "Gateway", Reason: "NoGateway", Message: msg})
 			return
 		}
 	}

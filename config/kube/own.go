@@ -19,11 +19,12 @@ func (r *build) byAge(group, kind string) []*Object {
 
 // collectOwn reads the WaypointPolicies, merged by target and field.
 func (r *build) collectOwn() {
-	r.own = map[Key]*WaypointPolicy{}
+	r.own, r.ownTargets = map[Key]*WaypointPolicy{}, map[Key]bool{}
 	for _, o := range r.byAge(groupOwn, "WaypointPolicy") {
 		w := o.Body.(*WaypointPolicy)
 		for i, t := range w.TargetRefs {
 			k := Key{t.Group, t.Kind, o.Namespace, t.Name}
+			r.ownTargets[k] = true
 			if r.objs.Get(k) == nil {
 				r.targetMissing(o, i, &t)
 				continue

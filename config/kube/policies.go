@@ -43,6 +43,7 @@ func (r *build) collectPolicies() {
 		if unreadableTargets(a, o.Err) {
 			// Whom it guards cannot be told: its whole namespace stays closed.
 			r.attached[Key{Namespace: o.Namespace}] = append(r.attached[Key{Namespace: o.Namespace}], deny)
+			r.unreadable[o.Key] = true
 		}
 	}
 }
@@ -67,6 +68,7 @@ func unreadableTargets(a *Attachment, err error) bool {
 // attach files a policy under each of its targets. A nil p stands for a
 // RequestAuthentication.
 func (r *build) attach(o *Object, a *Attachment, p *policy) {
+	r.targetsOf[o.Key] = targets(o, a)
 	for i, t := range a.refs() {
 		group := strings.TrimPrefix(t.Group, "core")
 		k := Key{group, t.Kind, o.Namespace, t.Name}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -201,7 +202,7 @@ func (r *build) warnBypass() {
 	if r.gw == nil {
 		return
 	}
-	closed := r.closedWorkloads()
+	closed, byLabel := r.closedWorkloads(), r.podsByLabel()
 	for _, s := range r.services {
 		if !s.served || s.kube == nil || len(s.kube.Spec.Selector) == 0 {
 			continue
@@ -210,9 +211,8 @@ func (r *build) warnBypass() {
 			continue // nothing guards it that could be got around
 		}
 		var open []string
-		for _, w := range r.list {
-			if w.Namespace == s.obj.Namespace && w.entry == nil && subset(s.kube.Spec.Selector, w.Labels) && !closed(w) &&
-				!sameObject(r.waypointOf(w.obj, "workload"), r.gw) {
+		for _, w := range byLabel(s.obj.Namespace, s.kube.Spec.Selector) {
+			if subset(s.kube.Spec.Selector, w.Labels) && !closed(w) && !sameObject(r.waypointOf(w.obj, "workload"), r.gw) {
 				open = append(open, w.Name)
 			}
 		}
@@ -222,6 +222,32 @@ func (r *build) warnBypass() {
 		}
 	}
 }
+
+// podsByLabel returns what finds the pods of a namespace that a selector may choose:
+// those with one of its labels. It reads all pods once for each label that is asked
+// for, which is one or two in a cluster, and not once for each service.
+func (r *build) podsByLabel() func(ns string, selector map[string]string) []*workload {
+	return func(ns string, selector map[string]string) []*workload {
+		label := slices.Min(slices.Collect(maps.Keys(selector)))
+		m := r.labelled[label]
+		if m == nil {
+			m = map[labelPlace][]*workload{}
+			for _, w := range r.list[:r.podCount] {
+				if v, ok := w.Labels[label]; ok {
+					m[labelPlace{w.Namespace, v}] = append(m[labelPlace{w.Namespace, v}], w)
+				}
+			}
+			if r.labelled == nil {
+				r.labelled = map[string]map[labelPlace][]*workload{}
+			}
+			r.labelled[label] = m
+		}
+		return m[labelPlace{ns, selector[label]}]
+	}
+}
+
+// labelPlace is a value of a label in a namespace.
+type labelPlace struct{ namespace, value string }
 
 // closedWorkloads returns whether an ALLOW policy with a selector, which ztunnel
 // enforces, restricts who may call a workload.
@@ -263,7 +289,7 @@ func (r *build) onlyWaypoint(s *service) string {
 func (r *build) waypointPrincipal() string {
 	sa := r.gw.Name // istiod names the account of a waypoint after its Gateway
 	for _, w := range r.list {
-		if w.Namespace == r.gw.Namespace && w.Labels["gateway.networking.k8s.io/gateway-name"] == r.gw.Name {
+		if w.Namespace == r.gw.Namespace && w.Labels[labelGateway] == r.gw.Name {
 			sa = w.ServiceAccount
 		}
 	}

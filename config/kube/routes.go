@@ -15,7 +15,9 @@ type route struct {
 	parents []ParentRef
 	broken  func(rule int) string // why a rule is broken by an error of the object; nil: none is
 	status  RouteStatus
-	refs    []condition // what was found wrong with backends, by rule
+	alone   []ParentStatus   // what the references say by themselves
+	said    []config.Problem // of the references by themselves
+	refs    []condition      // what was found wrong with backends, by rule
 }
 
 // kindRank orders route kinds: the best kind on a service port wins (GEP-1294).
@@ -25,49 +27,72 @@ var kindRank = map[string]int{"GRPCRoute": 4, "HTTPRoute": 3, "TLSRoute": 2, "TC
 // takes its place, its broken rules answering 500: its service must not fall back
 // to a looser rule.
 func (r *build) collectRoutes() {
-	add := func(o *Object) *route {
-		x := &route{obj: o}
-		switch b := o.Body.(type) {
-		case *HTTPRoute:
-			x.parents = b.ParentRefs
-		case *GRPCRoute:
-			x.parents = b.ParentRefs
-		case *TLSRoute:
-			x.parents = b.ParentRefs
-		case *TCPRoute:
-			x.parents = b.ParentRefs
-		}
-		x.status = RouteStatus{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Generation: o.Meta.Generation}
-		for i := range x.parents {
-			x.status.Parents = append(x.status.Parents, r.parentStatus(x, &x.parents[i]))
-		}
-		r.routes = append(r.routes, x)
-		return x
-	}
 	for kind := range kindRank {
 		for _, o := range r.objs.All(groupGateway, kind) {
-			add(o)
+			r.routes = append(r.routes, r.newRoute(o, nil))
 		}
 	}
 	for _, e := range r.objs.bad() {
-		if isRoute(e.current.Kind) && e.good == nil && e.current.Body != nil {
-			add(e.current).broken = brokenRules(e.current.Err)
+		if x := r.brokenRoute(&e); x != nil {
+			r.routes = append(r.routes, x)
 		}
 	}
-	slices.SortFunc(r.routes, func(a, b *route) int {
-		return cmp.Or(cmp.Compare(a.obj.created, b.obj.created), compareKeys(a.obj.Key, b.obj.Key))
-	})
+	slices.SortFunc(r.routes, compareRoutes)
 	for _, x := range r.routes {
-		for i := range x.parents {
-			ns := x.obj.Namespace
-			if p := x.parents[i].Namespace; p != nil {
-				ns = *p
-			}
-			if k := parentKey(&x.parents[i], ns); !slices.Contains(r.routesOf[k], x) {
-				r.routesOf[k] = append(r.routesOf[k], x)
-			}
+		r.routeOf[x.obj.Key] = x
+		for _, k := range x.parentKeys() {
+			r.routesOf[k] = append(r.routesOf[k], x)
 		}
 	}
+}
+
+// newRoute makes a route of an object. broken tells which rules are broken.
+func (r *build) newRoute(o *Object, broken func(int) string) *route {
+	x := &route{obj: o, broken: broken}
+	switch b := o.Body.(type) {
+	case *HTTPRoute:
+		x.parents = b.ParentRefs
+	case *GRPCRoute:
+		x.parents = b.ParentRefs
+	case *TLSRoute:
+		x.parents = b.ParentRefs
+	case *TCPRoute:
+		x.parents = b.ParentRefs
+	}
+	x.status = RouteStatus{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Generation: o.Meta.Generation}
+	r.into(&x.said, func() {
+		for i := range x.parents {
+			x.alone = append(x.alone, r.parentStatus(x, &x.parents[i]))
+		}
+	})
+	return x
+}
+
+// brokenRoute makes the route of an object that was never right; nil for others.
+func (r *build) brokenRoute(e *entry) *route {
+	if o := e.current; isRoute(o.Kind) && e.good == nil && o.Body != nil && o.Err != nil {
+		return r.newRoute(o, brokenRules(o.Err))
+	}
+	return nil
+}
+
+// compareRoutes orders routes by age, as conflicts are decided.
+func compareRoutes(a, b *route) int {
+	return cmp.Or(cmp.Compare(a.obj.created, b.obj.created), compareKeys(a.obj.Key, b.obj.Key))
+}
+
+// parentKeys are what a route attaches to, each once.
+func (x *route) parentKeys() (out []Key) {
+	for i := range x.parents {
+		ns := x.obj.Namespace
+		if p := x.parents[i].Namespace; p != nil {
+			ns = *p
+		}
+		if k := parentKey(&x.parents[i], ns); !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	return out
 }
 
 // brokenRules tells which rules an object's error concerns: those it names, or all.
@@ -172,7 +197,7 @@ func (r *build) route(d *config.Destination, s *service, p *port) (ref func(key 
 		}
 		if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
 			for _, x := range winners {
-				if named := x.reject(s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is not an HTTP port"); !named && len(s.ports) > 1 {
+				if named := r.reject(x, s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is not an HTTP port"); !named && len(s.ports) > 1 {
 					continue // it means the service's other ports
 				}
 				r.problem(config.Error, x.obj, "spec.parentRefs", "UnsupportedProtocol", "%s cannot act on %s, which is no HTTP port", kind, d.Key)
@@ -208,7 +233,7 @@ func (r *build) pickKind(xs []*route, d *config.Destination, s *service, p *port
 			winners = append(winners, x)
 			continue
 		}
-		x.reject(s, p, "Conflicted", "port "+strconv.Itoa(int(p.number))+" has a "+kind)
+		r.reject(x, s, p, "Conflicted", "port "+strconv.Itoa(int(p.number))+" has a "+kind)
 		r.problem(config.Error, x.obj, "spec.parentRefs", "Conflicted", "%s has a %s, which takes precedence over a %s (GEP-1294); this route is not used there", d.Key, kind, x.obj.Kind)
 	}
 	return kind, winners

@@ -7,11 +7,11 @@ import (
 	"waypoint.dev/waypoint/config"
 )
 
-// serve adds the destinations of a service.
-func (r *build) serve(s *service) {
+// serve makes the destinations of a service.
+func (r *build) serve(s *service) (out []*config.Destination) {
 	if s.kube != nil && (s.kube.Spec.Type == "ExternalName") {
 		r.problem(config.Warning, s.obj, "spec.type", "NoAddress", "an ExternalName Service has no address; a waypoint cannot serve it")
-		return
+		return nil
 	}
 	if len(s.vips) == 0 {
 		r.problem(config.Info, s.obj, "", "NoAddress", "has no service address; clients reach its pods past a waypoint for services")
@@ -32,8 +32,9 @@ func (r *build) serve(s *service) {
 		r.guard(d, s.obj, s.obj.Namespace)
 		ref := r.route(d, s, p)
 		r.ownHTTP(d, s.obj.Key, ref)
-		r.model.Destinations = append(r.model.Destinations, d)
+		out = append(out, d)
 	}
+	return out
 }
 
 // annXFCC on the Gateway asks for the caller's identity in x-forwarded-client-cert.
@@ -47,10 +48,10 @@ func (r *build) settings() config.HTTPSettings {
 	}
 }
 
-// serveWorkloads adds the destinations of workloads that chose this waypoint.
-func (r *build) serveWorkloads() {
+// workloads makes the destinations of workloads that chose this waypoint.
+func (r *build) workloads() (out []*config.Destination) {
 	if !r.covers(r.gw, "workload") {
-		return
+		return nil
 	}
 	for _, w := range r.list {
 		if len(w.Addrs) == 0 || !sameObject(r.waypointOf(w.obj, "workload"), r.gw) {
@@ -63,6 +64,7 @@ func (r *build) serveWorkloads() {
 		}
 		r.guard(d, nil, w.Namespace)
 		r.ownHTTP(d, w.obj.Key, nil)
-		r.model.Destinations = append(r.model.Destinations, d)
+		out = append(out, d)
 	}
+	return out
 }

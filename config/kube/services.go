@@ -33,6 +33,9 @@ type port struct {
 	target string // number or name; empty: the number
 }
 
+// guarded reports whether another waypoint guards the service.
+func (s *service) guarded() bool { return s.waypoint != nil && !s.served }
+
 func (s *service) port(n int32) *port {
 	for i := range s.ports {
 		if int32(s.ports[i].number) == n {
@@ -45,8 +48,9 @@ func (s *service) port(n int32) *port {
 // collectServices reads Services and ServiceEntries.
 func (r *build) collectServices() {
 	for _, o := range r.objs.All("discovery.k8s.io", "EndpointSlice") {
-		if n := o.Meta.Labels["kubernetes.io/service-name"]; n != "" {
+		if n := o.Meta.Labels[labelService]; n != "" {
 			r.slices[o.Namespace+"/"+n] = append(r.slices[o.Namespace+"/"+n], o)
+			r.sliceOf[o.Key] = o.Namespace + "/" + n
 		}
 	}
 	for _, o := range r.objs.All("", "Service") {
@@ -73,6 +77,7 @@ func (r *build) addService(s *service) {
 	s.served = sameObject(s.waypoint, r.gw)
 	r.services = append(r.services, s)
 	r.byHost[s.host] = append(r.byHost[s.host], s)
+	r.ofObject[s.obj.Key] = append(r.ofObject[s.obj.Key], s)
 	if r.byName[s.obj.Key] == nil {
 		r.byName[s.obj.Key] = s
 	}

@@ -77,19 +77,26 @@ func (r *build) parentStatus(x *route, p *ParentRef) ParentStatus {
 
 // reject records that one port of a service does not take the route. It reports
 // whether a parent reference names the port.
-func (x *route) reject(s *service, p *port, reason, msg string) (named bool) {
+func (r *build) reject(x *route, s *service, p *port, reason, msg string) (named bool) {
 	for i := range x.parents {
-		if x.attaches(&x.parents[i], s, p.number) {
+		if !x.attaches(&x.parents[i], s, p.number) {
+			continue
+		}
+		r.tell(x, func() {
 			st := &x.status.Parents[i]
 			st.ports++
 			if st.rejected == nil {
 				st.rejected = &condition{reason, msg}
 			}
-			named = named || x.parents[i].Port != nil
-		}
+		})
+		named = named || x.parents[i].Port != nil
 	}
 	return named
 }
+
+// tell records what the unit that is being computed finds of a route. It becomes
+// part of the route's status when all units are there.
+func (r *build) tell(x *route, f func()) { r.unit.told = append(r.unit.told, told{x, f}) }
 
 // addRef records a backend that cannot be resolved.
 func (x *route) addRef(reason, msg string) {
@@ -128,50 +135,80 @@ func (x *route) ruleCount() int {
 	return 0
 }
 
-// finishStatuses turns what was found into conditions.
-func (r *build) finishStatuses() {
-	r.statuses = nil
-	for _, x := range r.routes {
-		gen := x.obj.Meta.Generation
-		var bad, refs *condition
-		broken := map[string]bool{}
-		for i := range x.refs {
-			c := &x.refs[i]
-			if c.reason == "UnsupportedValue" {
-				if bad == nil {
-					bad = c
+// routeStatuses computes the statuses of some routes from what units told of them.
+func (r *build) routeStatuses(routes []*route) {
+	for _, x := range routes {
+		x.status.Parents, x.refs = slices.Clone(x.alone), nil
+	}
+	for _, x := range routes {
+		for _, u := range r.unitsOf(x) {
+			for _, t := range u.told {
+				if t.route == x {
+					t.f()
 				}
-				rule, _, _ := strings.Cut(c.message, "]")
-				broken[rule] = true
-			} else if refs == nil {
-				refs = c
 			}
 		}
-		for i := range x.status.Parents {
-			p := &x.status.Parents[i]
-			if *p.Ref.Group == groupGateway {
-				continue
-			}
-			accepted := Condition{Type: "Accepted", Status: true, Reason: "Accepted", Message: "the route is attached", ObservedGeneration: gen}
-			switch {
-			case p.rejected != nil && (p.total == 0 || p.ports >= p.total):
-				accepted.Status, accepted.Reason, accepted.Message = false, p.rejected.reason, p.rejected.message
-			case bad != nil && len(broken) >= x.ruleCount():
-				accepted.Status, accepted.Reason, accepted.Message = false, "UnsupportedValue", bad.message
-			}
-			resolved := Condition{Type: "ResolvedRefs", Status: true, Reason: "ResolvedRefs", Message: "all references are resolved", ObservedGeneration: gen}
-			if refs != nil {
-				resolved.Status, resolved.Reason, resolved.Message = false, refs.reason, refs.message
-			}
-			p.Conditions = []Condition{accepted, resolved}
-			if accepted.Status && bad != nil {
-				p.Conditions = append(p.Conditions, Condition{Type: "PartiallyInvalid", Status: true, Reason: "UnsupportedValue",
-					Message: "Broken rules answer 500: " + bad.message, ObservedGeneration: gen})
-			}
-		}
+		x.conclude()
+	}
+	r.statuses = make([]RouteStatus, 0, len(r.routes))
+	for _, x := range r.routes {
 		r.statuses = append(r.statuses, x.status)
 	}
 	slices.SortFunc(r.statuses, func(a, b RouteStatus) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+}
+
+// unitsOf returns the units of a route's parents, in their order.
+func (r *build) unitsOf(x *route) (out []*unit) {
+	for _, k := range x.parentKeys() {
+		for _, s := range r.servicesOf(k) {
+			if u := r.unitOf[s]; u != nil {
+				out = append(out, u)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b *unit) int { return cmp.Compare(a.order, b.order) })
+	return out
+}
+
+// conclude turns what was found into conditions.
+func (x *route) conclude() {
+	gen := x.obj.Meta.Generation
+	var bad, refs *condition
+	broken := map[string]bool{}
+	for i := range x.refs {
+		c := &x.refs[i]
+		if c.reason == "UnsupportedValue" {
+			if bad == nil {
+				bad = c
+			}
+			rule, _, _ := strings.Cut(c.message, "]")
+			broken[rule] = true
+		} else if refs == nil {
+			refs = c
+		}
+	}
+	for i := range x.status.Parents {
+		p := &x.status.Parents[i]
+		if *p.Ref.Group == groupGateway {
+			continue
+		}
+		accepted := Condition{Type: "Accepted", Status: true, Reason: "Accepted", Message: "the route is attached", ObservedGeneration: gen}
+		switch {
+		case p.rejected != nil && (p.total == 0 || p.ports >= p.total):
+			accepted.Status, accepted.Reason, accepted.Message = false, p.rejected.reason, p.rejected.message
+		case bad != nil && len(broken) >= x.ruleCount():
+			accepted.Status, accepted.Reason, accepted.Message = false, "UnsupportedValue", bad.message
+		}
+		resolved := Condition{Type: "ResolvedRefs", Status: true, Reason: "ResolvedRefs", Message: "all references are resolved", ObservedGeneration: gen}
+		if refs != nil {
+			resolved.Status, resolved.Reason, resolved.Message = false, refs.reason, refs.message
+		}
+		p.Conditions = []Condition{accepted, resolved}
+		if accepted.Status && bad != nil {
+			p.Conditions = append(p.Conditions, Condition{Type: "PartiallyInvalid", Status: true, Reason: "UnsupportedValue",
+				Message: "Broken rules answer 500: " + bad.message, ObservedGeneration: gen})
+		}
+	}
 }

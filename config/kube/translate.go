@@ -81,7 +81,7 @@ func (t *translator) rule(x *route, i int, name *string) routing.Rule {
 func (t *translator) finish(x *route, r routing.Rule) routing.Rule {
 	if r.Broken != "" {
 		r.Filters, r.Backends, r.Redirect, r.Direct = routing.Filters{}, nil, nil, nil
-		x.brokenRule(r.Index, r.Broken)
+		t.tell(x, func() { x.brokenRule(r.Index, r.Broken) })
 	}
 	return r
 }
@@ -144,7 +144,9 @@ func (t *translator) backends(x *route, rule int, bs []BackendRef, redirect bool
 		}
 		if holder.Broken != "" && o.Invalid == "" {
 			o.Ref, o.Invalid, o.Status = -1, holder.Broken, 500
-			x.addRef("UnsupportedValue", fmt.Sprintf("spec.rules[%d].backendRefs[%d].filters: %s", rule, i, holder.Broken))
+			t.tell(x, func() {
+				x.addRef("UnsupportedValue", fmt.Sprintf("spec.rules[%d].backendRefs[%d].filters: %s", rule, i, holder.Broken))
+			})
 		}
 		if o.Invalid != "" {
 			o.Filters = routing.Filters{}
@@ -165,7 +167,7 @@ func (t *translator) target(x *route, b *BackendObject, path string) routing.Bac
 	}
 	invalid := func(reason, format string, args ...any) routing.Backend {
 		msg := fmt.Sprintf(format, args...)
-		x.addRef(reason, path+": "+msg)
+		t.tell(x, func() { x.addRef(reason, path+": "+msg) })
 		t.problem(config.Error, x.obj, path, reason, "%s; %s", msg, effect)
 		return routing.Backend{Ref: -1, Invalid: msg, Status: 500} // Gateway API: an invalid backend keeps its share as 500
 	}
@@ -311,7 +313,7 @@ func (t *translator) l4(x *route) (out []config.TCPRoute) {
 			if why == "" {
 				why = "the rule has no backendRefs"
 			}
-			x.brokenRule(i, why)
+			t.tell(x, func() { x.brokenRule(i, why) })
 			tr.Backends = []routing.Backend{{Ref: -1, Weight: 1, Invalid: why, Status: 500}}
 		}
 		out = append(out, tr)

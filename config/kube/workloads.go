@@ -21,53 +21,76 @@ type workload struct {
 func (r *build) collectWorkloads() {
 	pods := r.objs.All("", "Pod")
 	for _, o := range pods {
-		if o.Meta.Annotations[annRedirection] == "enabled" {
-			r.annotated[o.Namespace] = true
-		}
+		r.mark(o)
 	}
 	for _, o := range pods {
-		p := o.Body.(*Pod)
-		if p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" {
-			continue
+		if w := r.podWorkload(o); w != nil {
+			r.addWorkload(w)
 		}
-		w := &workload{obj: o, ports: map[string]uint32{}}
-		for _, c := range p.Spec.Containers {
-			for _, x := range c.Ports {
-				if x.Name != "" {
-					w.ports[x.Name] = uint32(x.ContainerPort)
-				}
-			}
-		}
-		sa := p.Spec.ServiceAccountName
-		if sa == "" {
-			sa = "default" // the API server's default
-		}
-		var addrs []netip.Addr
-		for _, s := range p.Status.PodIPs {
-			if a, err := netip.ParseAddr(s.IP); err == nil {
-				addrs = append(addrs, a)
-			}
-		}
-		if a, err := netip.ParseAddr(p.Status.PodIP); err == nil && len(addrs) == 0 {
-			addrs = append(addrs, a)
-		}
-		name, typ := owner(o)
-		w.Workload = &config.Workload{
-			UID:  r.mesh.ClusterID + "//Pod/" + o.Namespace + "/" + o.Name,
-			Name: o.Name, Namespace: o.Namespace, Addrs: addrs, ServiceAccount: sa,
-			WorkloadName: name, WorkloadType: typ, Node: p.Spec.NodeName,
-			Tunnel: r.captured(o, p.Spec.HostNetwork), Labels: o.Meta.Labels,
-			Locality: r.nodeLocality(p.Spec.NodeName), Healthy: p.ready(),
-		}
-		if p.Spec.HostNetwork {
-			// Its address is the node's and names no workload.
-			w.Addrs = nil
-		}
+	}
+	r.podCount = len(r.list)
+	for _, o := range r.objs.All(groupNet, "WorkloadEntry") {
+		w := r.entryWorkload(o, o.Body.(*WorkloadEntry), "WorkloadEntry", o.Name)
+		r.complete(w)
 		r.addWorkload(w)
 	}
-	for _, o := range r.objs.All(groupNet, "WorkloadEntry") {
-		r.addWorkload(r.entryWorkload(o, o.Body.(*WorkloadEntry), "WorkloadEntry", o.Name))
+}
+
+// mark notes a pod that the CNI plugin marked.
+func (r *build) mark(o *Object) {
+	if o.Meta.Annotations[annRedirection] != "enabled" {
+		return
 	}
+	if r.annotated[o.Namespace] == nil {
+		r.annotated[o.Namespace] = map[string]bool{}
+	}
+	r.annotated[o.Namespace][o.Name] = true
+}
+
+// podWorkload makes the workload of a pod; nil for one that has ended.
+func (r *build) podWorkload(o *Object) *workload {
+	p := o.Body.(*Pod)
+	if p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" {
+		return nil
+	}
+	w := &workload{obj: o}
+	for _, c := range p.Spec.Containers {
+		for _, x := range c.Ports {
+			if x.Name != "" {
+				if w.ports == nil {
+					w.ports = map[string]uint32{}
+				}
+				w.ports[x.Name] = uint32(x.ContainerPort)
+			}
+		}
+	}
+	sa := p.Spec.ServiceAccountName
+	if sa == "" {
+		sa = "default" // the API server's default
+	}
+	var addrs []netip.Addr
+	for _, s := range p.Status.PodIPs {
+		if a, err := netip.ParseAddr(s.IP); err == nil {
+			addrs = append(addrs, a)
+		}
+	}
+	if a, err := netip.ParseAddr(p.Status.PodIP); err == nil && len(addrs) == 0 {
+		addrs = append(addrs, a)
+	}
+	name, typ := owner(o)
+	w.Workload = &config.Workload{
+		UID:  r.mesh.ClusterID + "//Pod/" + o.Namespace + "/" + o.Name,
+		Name: o.Name, Namespace: o.Namespace, Addrs: addrs, ServiceAccount: sa,
+		WorkloadName: name, WorkloadType: typ, Node: p.Spec.NodeName,
+		Tunnel: r.captured(o, p.Spec.HostNetwork), Labels: o.Meta.Labels,
+		Locality: r.nodeLocality(p.Spec.NodeName), Healthy: p.ready(),
+	}
+	if p.Spec.HostNetwork {
+		// Its address is the node's and names no workload.
+		w.Addrs = nil
+	}
+	r.complete(w)
+	return w
 }
 
 func (p *Pod) ready() bool {
@@ -106,13 +129,17 @@ func (r *build) entryWorkload(o *Object, e *WorkloadEntry, kind, name string) *w
 	return w
 }
 
-func (r *build) addWorkload(w *workload) {
+// complete adds what the mesh says of every workload.
+func (r *build) complete(w *workload) {
 	w.TrustDomain, w.ClusterID = r.mesh.TrustDomain, r.mesh.ClusterID
 	if w.Network == "" {
 		w.Network = r.mesh.Network
 	}
 	w.CanonicalName, w.CanonicalRevision = canonical(w.Labels, w.WorkloadName)
-	if old := r.workloads[w.UID]; old != nil && reflect.DeepEqual(old, w.Workload) {
+}
+
+func (r *build) addWorkload(w *workload) {
+	if old := r.former.workloads[w.UID]; old != nil && reflect.DeepEqual(old, w.Workload) {
 		w.Workload = old
 	}
 	r.list = append(r.list, w)
@@ -120,8 +147,10 @@ func (r *build) addWorkload(w *workload) {
 		r.pods[w.Namespace+"/"+w.Name] = w
 	}
 	for _, a := range w.Addrs {
-		if r.byIP[a.String()] == nil {
-			r.byIP[a.String()] = w
+		if s := a.String(); r.byIP[s] == nil {
+			r.byIP[s] = w
+		} else {
+			r.shared = true
 		}
 	}
 }
@@ -185,7 +214,7 @@ func (r *build) captured(o *Object, hostNetwork bool) bool {
 	case m.Annotations[annRedirection] == "enabled",
 		m.Labels[labelTunnel] == "http", m.Annotations[labelTunnel] == "http":
 		return true
-	case o.Kind != "Pod", r.annotated[o.Namespace], m.Annotations[annRedirection] != "":
+	case o.Kind != "Pod", len(r.annotated[o.Namespace]) > 0, m.Annotations[annRedirection] != "":
 		return false
 	case m.Annotations[annSidecar] != "", m.Labels["sidecar.istio.io/inject"] == "true":
 		return false
