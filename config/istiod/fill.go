@@ -51,12 +51,13 @@ func (p *program) fillHTTP(d *config.Destination) {
 			d.Backend = cluster
 		}
 		if r.Retry < 0 && r.Hash < 0 && r.IdleTimeout == 0 && r.MaxDuration == 0 {
-			return // what config makes of no routes is the same
+			d.Refs = nil // of the default backend alone
+			return       // what config makes of no routes is the same
 		}
 	}
 	d.Routes = p.routes
 	if i := slices.Index(p.refs, encapCluster); i >= 0 {
-		d.Routes = toAddress(p.routes, i, len(p.refs))
+		d.Routes, d.Refs = toAddress(p.routes, p.refs, i)
 	}
 }
 
@@ -74,18 +75,36 @@ func withProviders(stages, custom []config.Stage) []config.Stage {
 	return out
 }
 
-// toAddress replaces references to the encapsulating cluster by the one that
-// stands for the default backend: the address itself.
-func toAddress(in []routing.Rule, from, to int) []routing.Rule {
+// toAddress takes the encapsulating cluster out of refs, where it is at. References
+// to it become those of the default backend, behind the others: the address itself.
+func toAddress(in []routing.Rule, refs []string, at int) ([]routing.Rule, []string) {
+	refs = slices.Delete(slices.Clone(refs), at, at+1)
+	moved := func(ref int) int {
+		switch {
+		case ref == at:
+			return len(refs)
+		case ref > at:
+			return ref - 1
+		}
+		return ref
+	}
+	return renumber(in, moved, func(m routing.Mirror) bool { return m.Ref == at }), refs
+}
+
+// renumber returns rules whose references are those that moved gives, without the
+// mirrors that drop names by their reference before.
+func renumber(in []routing.Rule, moved func(int) int, drop func(routing.Mirror) bool) []routing.Rule {
 	out := slices.Clone(in)
 	for i := range out {
 		out[i].Backends = slices.Clone(out[i].Backends)
 		for j := range out[i].Backends {
-			if out[i].Backends[j].Ref == from {
-				out[i].Backends[j].Ref = to
-			}
+			out[i].Backends[j].Ref = moved(out[i].Backends[j].Ref)
 		}
-		out[i].Filters.Mirrors = slices.DeleteFunc(slices.Clone(out[i].Filters.Mirrors), func(m routing.Mirror) bool { return m.Ref == from })
+		ms := slices.DeleteFunc(slices.Clone(out[i].Filters.Mirrors), drop)
+		for j := range ms {
+			ms[j].Ref = moved(ms[j].Ref)
+		}
+		out[i].Filters.Mirrors = ms
 	}
 	return out
 }
@@ -120,8 +139,13 @@ func (p *program) fillTCP(d *config.Destination, http *program) {
 	}
 	refs := slices.Clone(d.Refs)
 	r := config.TCPRoute{Idle: p.tcpIdle, Backends: slices.Clone(p.tcp)}
+	var direct []int // shares of the address itself
 	for i := range r.Backends {
 		cluster := p.refs[r.Backends[i].Ref]
+		if cluster == encapCluster {
+			direct = append(direct, i)
+			continue
+		}
 		at := slices.Index(refs, cluster)
 		if at < 0 {
 			at = len(refs)
@@ -129,8 +153,17 @@ func (p *program) fillTCP(d *config.Destination, http *program) {
 		}
 		r.Backends[i].Ref = at
 	}
-	if len(refs) != len(d.Refs) && d.Workload && len(d.Routes) > 0 {
-		d.Routes = toAddress(d.Routes, len(d.Refs), len(refs))
+	for _, i := range direct {
+		r.Backends[i].Ref = len(refs)
+	}
+	if had, now := len(d.Refs), len(refs); had != now && d.Workload && len(d.Routes) > 0 {
+		// The default backend's reference is behind all others.
+		d.Routes = renumber(d.Routes, func(ref int) int {
+			if ref == had {
+				return now
+			}
+			return ref
+		}, func(routing.Mirror) bool { return false })
 	}
 	d.Refs, d.TCPRoutes = refs, []config.TCPRoute{r}
 }

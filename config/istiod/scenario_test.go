@@ -8,11 +8,12 @@ import (
 	"waypoint.dev/waypoint/config"
 )
 
-// scenarios are what a real istiod generated, each with what must hold of it. They
-// run on our own trimmed fixtures, and on the full ones where those are present.
+// scenarios are what a real istiod generated (testdata: 1.31 with the objects beside
+// them), each with what must hold of it. An older recording is loaded too where it
+// is present.
 var scenarios = map[string]func(t *testing.T, m *config.Model, s *config.Snapshot){}
 
-// shared is where the full scenarios stand beside a checkout.
+// shared is where the older recording stands beside a checkout.
 const shared = "../../../shared/istiod"
 
 func TestScenarios(t *testing.T) {
@@ -23,7 +24,7 @@ func TestScenarios(t *testing.T) {
 			dirs = append(dirs, full)
 		}
 		for i, dir := range dirs {
-			t.Run(name+[]string{"", "/full"}[i], func(t *testing.T) {
+			t.Run(name+[]string{"", "/older"}[i], func(t *testing.T) {
 				m := load(t, dir).Model()
 				for _, p := range m.Problems {
 					if p.Severity == config.Error {
@@ -40,7 +41,10 @@ func TestScenarios(t *testing.T) {
 						}
 					}
 				}
-				scenarios[name](t, m, compile(t, m))
+				snap := compile(t, m)
+				if i == 0 {
+					scenarios[name](t, m, snap)
+				}
 			})
 			ran++
 		}

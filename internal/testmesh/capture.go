@@ -38,6 +38,15 @@ func NewClient(src identity.Source) *Client {
 	return &Client{Source: src, Pool: hbone.NewPool(hbone.PoolConfig{TLS: src})}
 }
 
+// NewClientAt is NewClient for a client pod of that address: connections come from
+// it, as ztunnel makes them.
+func NewClientAt(src identity.Source, pod netip.Addr) *Client {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(pod, 0))}
+	return &Client{Source: src, Pool: hbone.NewPool(hbone.PoolConfig{TLS: src, DialTCP: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", to.String())
+	}})}
+}
+
 // Close ends its tunnels.
 func (c *Client) Close() { c.Pool.Close() }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +30,10 @@ type Node struct {
 	ln    net.Listener
 	wg    sync.WaitGroup
 
-	mu    sync.Mutex
-	peers map[string]int // guarded by mu: tunnels by peer URI
+	mu       sync.Mutex
+	peers    map[string]int            // guarded by mu: tunnels by peer URI
+	services map[string]netip.AddrPort // guarded by mu: ports of the pod by authority
+	origins  []string                  // guarded by mu: networks that tunnels to services came from
 }
 
 // NewNode listens on pod:15008. admit nil lets every mesh identity in.
@@ -56,7 +59,13 @@ func (n *Node) Drain(ctx context.Context) error { return n.srv.Shutdown(ctx) }
 
 // ServeTunnel implements hbone.Handler.
 func (n *Node) ServeTunnel(t *hbone.Tunnel) {
-	addr, _, _ := t.Dest()
+	addr, host, _ := t.Dest()
+	if host != "" {
+		n.mu.Lock()
+		addr = n.services[t.Authority()]
+		n.origins = append(n.origins, t.Header("x-forwarded-network"))
+		n.mu.Unlock()
+	}
 	if !addr.IsValid() || addr.Addr() != n.pod {
 		t.Refuse(400)
 		return
@@ -91,6 +100,24 @@ func (n *Node) Peers() map[string]int {
 		out[k] = v
 	}
 	return out
+}
+
+// Offer makes the pod an endpoint of a service: tunnels to the authority, "host:port"
+// as they come through a gateway of its network, reach the pod's port.
+func (n *Node) Offer(authority string, port uint16) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.services == nil {
+		n.services = map[string]netip.AddrPort{}
+	}
+	n.services[authority] = netip.AddrPortFrom(n.pod, port)
+}
+
+// Origins lists the networks that tunnels to services said to come from.
+func (n *Node) Origins() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.origins)
 }
 
 // Close cuts every tunnel, as a node that vanishes does.

@@ -20,10 +20,9 @@ import (
 	_ "waypoint.dev/waypoint/xds/dump" // links every type that may stand in a scenario
 )
 
-// Load reads what an istiod sent: listeners.json, clusters.json, endpoints.json
-// and workloads.json, each a JSON list. Addresses in them are replaced as pods
-// says, so that endpoints live on loopback. It sets resources and sends nothing
-// but to streams that are open.
+// Load reads a scenario, see [ReadScenario], with addresses replaced as pods says,
+// so that endpoints live on loopback. It sets resources and sends nothing but to
+// streams that are open.
 func (s *Istiod) Load(dir string, pods map[string]string) error {
 	var pairs []string
 	for from, to := range pods {
@@ -32,14 +31,37 @@ func (s *Istiod) Load(dir string, pods map[string]string) error {
 			pairs = append(pairs, from+end, to+end)
 		}
 	}
-	replace := strings.NewReplacer(pairs...)
+	whole := strings.NewReplacer(pairs...)
+	all, err := ReadScenario(dir, func(text string) string {
+		if to, ok := pods[text]; ok {
+			return to
+		}
+		return whole.Replace(text)
+	})
+	if err != nil {
+		return err
+	}
+	for _, url := range ScenarioTypes {
+		s.Push(url, all[url])
+	}
+	return nil
+}
+
+// ScenarioTypes are the types of a scenario in the order to send them.
+var ScenarioTypes = []string{istiod.ClusterType, istiod.EndpointsType, istiod.ListenerType, istiod.WorkloadType}
+
+// ReadScenario reads what an istiod sent: listeners.json, clusters.json,
+// endpoints.json and workloads.json, each a JSON list, by type and name. rewrite is
+// applied to the text of each file, and to each address of a workload.
+func ReadScenario(dir string, rewrite func(string) string) (map[string]map[string]*anypb.Any, error) {
+	out := map[string]map[string]*anypb.Any{}
 	read := func(name string) ([]json.RawMessage, error) {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
 		var list []json.RawMessage
-		if err := json.Unmarshal([]byte(replace.Replace(string(b))), &list); err != nil {
+		if err := json.Unmarshal([]byte(rewrite(string(b))), &list); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		return list, nil
@@ -55,41 +77,39 @@ func (s *Istiod) Load(dir string, pods map[string]string) error {
 	} {
 		list, err := read(f.file)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		set := map[string]*anypb.Any{}
+		out[f.url] = map[string]*anypb.Any{}
 		for i, raw := range list {
 			m := f.make()
 			if err := protojson.Unmarshal(raw, m); err != nil {
-				return fmt.Errorf("%s[%d]: %w", f.file, i, err)
+				return nil, fmt.Errorf("%s[%d]: %w", f.file, i, err)
 			}
 			a, err := anypb.New(m)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			set[f.name(m)] = a
+			out[f.url][f.name(m)] = a
 		}
-		s.Push(f.url, set)
 	}
 	list, err := read("workloads.json")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	set := map[string]*anypb.Any{}
+	out[istiod.WorkloadType] = map[string]*anypb.Any{}
 	for i, raw := range list {
 		var r struct {
 			Name     string
 			Resource struct{ Workload *Workload }
 		}
 		if err := json.Unmarshal(raw, &r); err != nil {
-			return fmt.Errorf("workloads.json[%d]: %w", i, err)
+			return nil, fmt.Errorf("workloads.json[%d]: %w", i, err)
 		}
 		if w := r.Resource.Workload; w != nil {
-			set[r.Name] = w.Any(pods)
+			out[istiod.WorkloadType][r.Name] = w.Any(rewrite)
 		}
 	}
-	s.Push(istiod.WorkloadType, set)
-	return nil
+	return out, nil
 }
 
 // Workload is the part of istio.workload.Workload that tests need.
@@ -109,8 +129,8 @@ type Workload struct {
 }
 
 // Any encodes w by the field numbers of istio's workload.proto, which has no
-// published Go code.
-func (w *Workload) Any(pods map[string]string) *anypb.Any {
+// published Go code. Addresses are rewritten.
+func (w *Workload) Any(rewrite func(string) string) *anypb.Any {
 	var b []byte
 	str := func(num protowire.Number, v string) {
 		if v != "" {
@@ -121,8 +141,10 @@ func (w *Workload) Any(pods map[string]string) *anypb.Any {
 	str(1, w.Name)
 	str(2, w.Namespace)
 	for _, raw := range w.Addresses {
-		if a, ok := netip.AddrFromSlice(raw); ok && pods[a.String()] != "" {
-			raw = netip.MustParseAddr(pods[a.String()]).AsSlice()
+		if a, ok := netip.AddrFromSlice(raw); ok {
+			if to, err := netip.ParseAddr(rewrite(a.String())); err == nil {
+				raw = to.AsSlice()
+			}
 		}
 		b = protowire.AppendTag(b, 3, protowire.BytesType)
 		b = protowire.AppendBytes(b, raw)

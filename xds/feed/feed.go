@@ -136,6 +136,9 @@ func (f *Feed) Apply(r *xds.Response) error {
 			bad = append(bad, fmt.Errorf("%q: no resource", u.Name))
 			continue
 		}
+		if f.unwanted(r.Type, u.Name) {
+			continue
+		}
 		if r.Type == istiod.WorkloadType && u.Resource.TypeUrl == istiod.AddressType {
 			bad = append(bad, fmt.Errorf("%q: an Address where a Workload was subscribed to", u.Name))
 			continue
@@ -162,7 +165,7 @@ func (f *Feed) Apply(r *xds.Response) error {
 	}
 	now := time.Now()
 	for _, u := range r.Upserts {
-		if u.Resource == nil || u.Resource.TypeUrl != r.Type || failed[u.Name] {
+		if u.Resource == nil || u.Resource.TypeUrl != r.Type || failed[u.Name] || f.unwanted(r.Type, u.Name) {
 			continue
 		}
 		if _, known := held[u.Name]; !known {
@@ -187,6 +190,17 @@ func (f *Feed) Apply(r *xds.Response) error {
 	default:
 	}
 	return errors.Join(bad...)
+}
+
+// unwanted reports whether a named resource is not, or no longer, subscribed to:
+// istiod's answer to an older subscription may cross the newer one. Kept, it would
+// stay for good.
+func (f *Feed) unwanted(url, name string) bool {
+	if f.wants[url] == nil {
+		return false // a type that is subscribed to as a whole
+	}
+	_, ok := f.wants[url][name]
+	return !ok
 }
 
 func (f *Feed) refuse(r *xds.Response, e *istiod.ResourceError) {
