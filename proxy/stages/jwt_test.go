@@ -270,14 +270,14 @@ func TestKeyServerFails(t *testing.T) {
 		}
 	}
 	// The last good keys stay, also for a token that is not in the cache.
-	mode.Store(int32(up))
-	m.serve(func(d *config.Destination) {
-		d.Stages = []config.Stage{tokens(jwt.Provider{JWKSURI: "http://keys.sys:8000/good", Timeout: timeout, Refresh: 20 * time.Millisecond}), needed}
-	})
-	if a := m.ask("GET", "/", nil, bearer...); a.code != 200 {
-		t.Fatalf("%d %q", a.code, a.body)
-	}
-	for _, how := range []state{down, slow, garbage} {
+	for i, how := range []state{down, slow, garbage} {
+		mode.Store(int32(up))
+		m.serve(func(d *config.Destination) {
+			d.Stages = []config.Stage{tokens(jwt.Provider{JWKSURI: fmt.Sprintf("http://keys.sys:8000/good%d", i), Timeout: timeout, Refresh: 20 * time.Millisecond}), needed}
+		})
+		if a := m.ask("GET", "/", nil, bearer...); a.code != 200 {
+			t.Fatalf("%d %q", a.code, a.body)
+		}
 		mode.Store(int32(how))
 		for range 3 { // one may have begun before; the next to last has ended when the last begins
 			<-fetched
