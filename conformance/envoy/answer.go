@@ -18,7 +18,10 @@ type Answer struct {
 	Headers []string
 	Body    string
 	Seen    *Seen // nil: no application got the request
+	Tries   int   // times that an application got it, of questions that ask for tries
 	Err     string
+
+	rules, audited string // what the oracle observed
 }
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -39,7 +42,10 @@ func newAnswer(res *http.Response, body string) (Answer, error) {
 		}
 		a.Seen.reduce()
 	}
-	res.Header.Del(seenHeader)
+	a.rules, a.audited = res.Header.Get(rulesHeader), res.Header.Get(auditHeader)
+	for _, h := range []string{seenHeader, rulesHeader, auditHeader} {
+		res.Header.Del(h)
+	}
 	if len(res.TransferEncoding) > 0 {
 		res.Header.Set("Transfer-Encoding", strings.Join(res.TransferEncoding, ","))
 	}
@@ -59,7 +65,10 @@ func newAnswer(res *http.Response, body string) (Answer, error) {
 // reduce orders headers by name, keeping repeated ones in their order, and drops
 // what differs from one request to the next by design.
 func (s *Seen) reduce() {
-	s.Headers = slices.DeleteFunc(s.Headers, func(h [2]string) bool { return strings.EqualFold(h[0], "x-case") })
+	s.unpack()
+	s.Headers = slices.DeleteFunc(s.Headers, func(h [2]string) bool {
+		return strings.EqualFold(h[0], "x-case") || strings.EqualFold(h[0], sideHeader)
+	})
 	for i, h := range s.Headers {
 		if h[0] == "x-request-id" && uuid.MatchString(h[1]) {
 			s.Headers[i][1] = "<uuid>"
@@ -78,7 +87,7 @@ func byName(a, b string) int {
 type Difference struct {
 	Side     string // who differs from Envoy
 	Question *Question
-	Field    string // "status", "closed", "seen", "pod", "path", "method", "body", "app-header NAME", "header NAME", "answer-body"
+	Field    string // "status", "tries", "audited", "closed", "seen", "pod", "path", "method", "body", "app-header NAME", "header NAME", "answer-body"
 	Envoy    string
 	Other    string
 }
@@ -101,6 +110,10 @@ func Compare(q *Question, side string, a, b Answer, pods []string) []Difference 
 		diff("connect", a.Refused, b.Refused)
 		return out
 	}
+	diff("tries", a.Tries, b.Tries)
+	if a.audited != "" && b.audited != "" {
+		diff("audited", a.audited, b.audited)
+	}
 	if a.Status != b.Status {
 		diff("status", a.Status, b.Status)
 		return out // the rest follows from it
@@ -120,7 +133,14 @@ func Compare(q *Question, side string, a, b Answer, pods []string) []Difference 
 		diff("protocol", x.Proto, y.Proto)
 		diff("body", x.Body, y.Body)
 		if !split || x.Pod == y.Pod {
-			out = append(out, lines(q, side, "app-header ", pairs(x.Headers), pairs(y.Headers), false)...)
+			ah, bh := pairs(x.Headers), pairs(y.Headers)
+			if q.Direct { // the oracle's listener has TLS where a tunnel has none
+				ah, bh = without(ah, "x-forwarded-proto"), without(bh, "x-forwarded-proto")
+			}
+			if len(q.header("grpc-timeout")) > 0 { // less what has passed
+				ah, bh = without(ah, "x-envoy-expected-rq-timeout-ms"), without(bh, "x-envoy-expected-rq-timeout-ms")
+			}
+			out = append(out, lines(q, side, "app-header ", ah, bh, false)...)
 			diff("answer-body", short(a.Body), short(b.Body))
 		}
 	} else {
@@ -169,4 +189,9 @@ func lines(q *Question, side, field string, a, b []string, lengths bool) []Diffe
 		}
 	}
 	return out
+}
+
+// without leaves out the lines of a header.
+func without(lines []string, name string) []string {
+	return slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+": ") })
 }

@@ -3,19 +3,20 @@ package envoy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"waypoint.dev/waypoint/conformance/load"
-	"waypoint.dev/waypoint/hbone/h2"
 	"waypoint.dev/waypoint/identity"
 )
 
@@ -28,7 +29,9 @@ const patience = 5 * time.Second
 type Asker struct {
 	side    string
 	addr    netip.AddrPort
+	direct  netip.AddrPort // where questions of kind Direct go; invalid: through tunnels
 	sources func(Client) identity.Source
+	tries   *tries // of the lab
 
 	conns   map[Client]*load.Conn
 	tunnels map[tunnelKey]*tunnel
@@ -37,10 +40,12 @@ type Asker struct {
 type tunnelKey struct {
 	client    Client
 	authority string
+	kind      string // of tunnel: "h2", "direct" or none
 }
 
+// tunnel is a byte stream to what a tunnel addresses.
 type tunnel struct {
-	s  *h2.Stream
+	c  net.Conn
 	br *bufio.Reader
 	h2 *http2.ClientConn
 }
@@ -48,6 +53,13 @@ type tunnel struct {
 // NewAsker asks the side that listens on addr.
 func NewAsker(side string, addr netip.AddrPort, sources func(Client) identity.Source) *Asker {
 	return &Asker{side: side, addr: addr, sources: sources, conns: map[Client]*load.Conn{}, tunnels: map[tunnelKey]*tunnel{}}
+}
+
+// Fork is another asker of the same side, for another goroutine.
+func (a *Asker) Fork() *Asker {
+	f := NewAsker(a.side, a.addr, a.sources)
+	f.direct, f.tries = a.direct, a.tries
+	return f
 }
 
 // Close ends all tunnels and connections.
@@ -71,13 +83,22 @@ func (a *Asker) drop(k tunnelKey) {
 		if t.h2 != nil {
 			t.h2.Close()
 		}
-		t.s.Close()
+		t.c.Close()
 		delete(a.tunnels, k)
 	}
 }
 
 func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
 	if t := a.tunnels[k]; t != nil {
+		return t, nil
+	}
+	if k.kind == "direct" {
+		c, err := a.dialDirect(k)
+		if err != nil {
+			return nil, err
+		}
+		t := &tunnel{c: c, br: bufio.NewReaderSize(c, 4<<10)}
+		a.tunnels[k] = t
 		return t, nil
 	}
 	c := a.conns[k.client]
@@ -97,7 +118,7 @@ func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tunnel{s: s, br: bufio.NewReaderSize(s, 4<<10)}
+	t := &tunnel{c: load.NetConn(s), br: bufio.NewReaderSize(s, 4<<10)}
 	a.tunnels[k] = t
 	return t, nil
 }
@@ -105,10 +126,24 @@ func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
 // Ask sends a question and waits for its answer. An error is one of the harness;
 // what the side did wrong is in the answer.
 func (a *Asker) Ask(q *Question) (Answer, error) {
+	if q.Tries == "" {
+		return a.ask(q)
+	}
+	own := *q
+	own.Headers = append(slices.Clone(q.Headers), [2]string{triesHeader, q.Tries}, [2]string{sideHeader, a.side})
+	ans, err := a.ask(&own)
+	ans.Tries = a.tries.count(a.side, q.ID)
+	return ans, err
+}
+
+func (a *Asker) ask(q *Question) (Answer, error) {
 	if q.Proto2 {
 		return a.ask2(q)
 	}
-	k := tunnelKey{q.Client, q.Authority}
+	if q.TCP {
+		return a.askTCP(q)
+	}
+	k := a.key(q)
 	if q.Raw != nil {
 		a.drop(k) // a malformed request starts on a fresh connection
 	}
@@ -126,7 +161,7 @@ func (a *Asker) Ask(q *Question) (Answer, error) {
 		a.drop(k)
 	}
 	if err == nil && ans.Status == 0 && kept && q.Raw == nil {
-		return a.Ask(q) // the kept connection had ended meanwhile
+		return a.ask(q) // the kept connection had ended meanwhile
 	}
 	if err != nil {
 		return ans, fmt.Errorf("%s: %v: %w", a.side, q, err)
@@ -135,8 +170,8 @@ func (a *Asker) Ask(q *Question) (Answer, error) {
 }
 
 func (t *tunnel) ask(q *Question) (Answer, error) {
-	t.s.SetDeadline(time.Now().Add(patience))
-	if _, err := t.s.Write(q.Bytes()); err != nil {
+	t.c.SetDeadline(time.Now().Add(patience))
+	if _, err := t.c.Write(q.Bytes()); err != nil {
 		return Answer{Err: err.Error()}, nil
 	}
 	method := q.Method
@@ -147,9 +182,6 @@ func (t *tunnel) ask(q *Question) (Answer, error) {
 	for {
 		var err error
 		if res, err = http.ReadResponse(t.br, &http.Request{Method: method}); err != nil {
-			if t.s.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return Answer{Err: "silence or nonsense: " + err.Error()}, nil
-			}
 			return Answer{Err: err.Error()}, nil
 		}
 		if res.StatusCode >= 200 || res.StatusCode == 101 {
@@ -170,7 +202,7 @@ func (t *tunnel) ask(q *Question) (Answer, error) {
 // ends reports whether the other side closes now without having been asked for
 // more: half closing shows it at once.
 func (t *tunnel) ends() bool {
-	t.s.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	t.c.SetDeadline(time.Now().Add(50 * time.Millisecond))
 	_, err := t.br.ReadByte()
 	return err != nil && !isTimeout(err)
 }
@@ -182,7 +214,7 @@ func isTimeout(err error) bool {
 
 // ask2 asks over HTTP/2 inside the tunnel.
 func (a *Asker) ask2(q *Question) (Answer, error) {
-	k := tunnelKey{q.Client, q.Authority}
+	k := tunnelKey{q.Client, q.Authority, "h2"}
 	t, err := a.tunnel2(k)
 	var refused *load.Refused
 	if errors.As(err, &refused) {
@@ -208,7 +240,7 @@ func (a *Asker) ask2(q *Question) (Answer, error) {
 	}
 	res, err := t.h2.RoundTrip(req)
 	if err != nil {
-		a.drop(tunnelKey{k.client, k.authority + "#h2"})
+		a.drop(k)
 		return Answer{Err: err.Error()}, nil
 	}
 	defer res.Body.Close()
@@ -216,29 +248,87 @@ func (a *Asker) ask2(q *Question) (Answer, error) {
 	if err != nil {
 		return Answer{Err: "body: " + err.Error()}, nil
 	}
-	return newAnswer(res, string(b))
+	ans, err := newAnswer(res, string(b))
+	for k, vs := range res.Trailer {
+		for _, v := range vs {
+			ans.Headers = append(ans.Headers, "trailer "+strings.ToLower(k)+": "+v)
+		}
+	}
+	return ans, err
 }
 
 func (a *Asker) tunnel2(k tunnelKey) (*tunnel, error) {
-	named := tunnelKey{k.client, k.authority + "#h2"}
-	if t := a.tunnels[named]; t != nil {
-		return t, nil
-	}
-	before := a.tunnels[k]
-	delete(a.tunnels, k)
 	t, err := a.tunnel(k)
-	delete(a.tunnels, k)
-	if before != nil {
-		a.tunnels[k] = before
+	if err != nil || t.h2 != nil {
+		return t, err
 	}
+	tr := &http2.Transport{AllowHTTP: true, DisableCompression: true}
+	if t.h2, err = tr.NewClientConn(t.c); err != nil {
+		a.drop(k)
+		return nil, err
+	}
+	return t, nil
+}
+
+func (a *Asker) key(q *Question) tunnelKey {
+	k := tunnelKey{client: q.Client, authority: q.Authority}
+	if q.Direct && a.direct.IsValid() {
+		k.kind = "direct"
+	}
+	return k
+}
+
+// dialDirect connects from the client's address to the oracle's listener of the
+// same chains, and says where to.
+func (a *Asker) dialDirect(k tunnelKey) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	from, err := netip.ParseAddr(k.client.Addr)
 	if err != nil {
 		return nil, err
 	}
-	tr := &http2.Transport{AllowHTTP: true, DisableCompression: true}
-	if t.h2, err = tr.NewClientConn(load.NetConn(t.s)); err != nil {
-		t.s.Close()
+	to, err := netip.ParseAddrPort(k.authority)
+	if err != nil {
 		return nil, err
 	}
-	a.tunnels[named] = t
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	c, err := d.DialContext(ctx, "tcp", a.direct.String())
+	if err != nil {
+		return nil, err
+	}
+	local := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	fmt.Fprintf(c, "PROXY TCP4 %s %s %d %d\r\n", local.Addr(), to.Addr(), local.Port(), to.Port())
+	t := tls.Client(c, identity.ClientTLS(a.sources(k.client), nil))
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
 	return t, nil
 }
+
+// askTCP sends bytes and waits for what comes back. A connection that a policy
+// denies ends without a byte, or is refused before.
+func (a *Asker) askTCP(q *Question) (Answer, error) {
+	k := a.key(q)
+	t, err := a.tunnel(k)
+	var refused *load.Refused
+	if errors.As(err, &refused) {
+		return Answer{Refused: refused.Status}, nil
+	}
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s: %v: %w", a.side, q, err)
+	}
+	defer a.drop(k)
+	t.c.SetDeadline(time.Now().Add(patience))
+	if _, err := t.c.Write(q.Raw); err != nil {
+		return Answer{Err: err.Error()}, nil
+	}
+	line, err := t.br.ReadString('\n')
+	if err != nil {
+		return Answer{Err: err.Error(), Body: line}, nil
+	}
+	return Answer{Status: tcpServed, Body: line}, nil
+}
+
+// tcpServed stands in an Answer for a connection that an application answered.
+const tcpServed = 1

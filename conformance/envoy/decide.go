@@ -8,11 +8,11 @@ import (
 	"sync"
 )
 
-// each is how often every rule must decide each way, and tries how many questions
+// each is how often every rule must decide each way, and limit how many questions
 // aimed at one rule are asked at most to get there.
 const (
 	each  = 20
-	tries = 240
+	limit = 600
 )
 
 // Run asks questions of all sides and keeps count.
@@ -20,16 +20,19 @@ type Run struct {
 	Oracle *Side
 	Others func(*Subject) []*Side // nil subject: sides that take any question
 
-	Cases       map[string]int // questions by kind
-	Differences []Difference
-	Decisions   map[string]*Decision // by rule
-	pods        map[string][]string  // by rule: where a weight decides
+	Decisions map[string]*Decision // by rule
+	pods      map[string][]string  // by rule: where a weight decides
+
+	mu          sync.Mutex
+	Cases       map[string]int // guarded by mu: questions by kind
+	Differences []Difference   // guarded by mu
 }
 
-// Decision counts how a rule decided, by the oracle's answers.
+// Decision counts how a rule decided, by the oracle's answers: questions whose
+// outcome would be another if this rule alone had said otherwise.
 type Decision struct {
 	Kind    string
-	Yes, No int
+	Yes, No int // it matched, it did not
 }
 
 // NewRun starts counting.
@@ -40,12 +43,27 @@ func NewRun(oracle *Side, others func(*Subject) []*Side) *Run {
 // Ask asks all sides at once and returns the oracle's answer.
 func (r *Run) Ask(q *Question, s *Subject) (Answer, error) {
 	sides := append([]*Side{r.Oracle}, r.Others(s)...)
+	askers := make([]*Asker, len(sides))
+	for i := range sides {
+		askers[i] = sides[i].Asker
+	}
+	return r.ask(q, sides, askers)
+}
+
+func (r *Run) ask(q *Question, sides []*Side, askers []*Asker) (Answer, error) {
 	answers, errs := make([]Answer, len(sides)), make([]error, len(sides))
 	var wg sync.WaitGroup
 	for i, side := range sides {
-		wg.Go(func() { answers[i], errs[i] = side.Asker.Ask(q) })
+		wg.Go(func() {
+			answers[i], errs[i] = askers[i].Ask(q)
+			if q.Audit && errs[i] == nil && side.audits != nil {
+				answers[i].audited = side.audits.of(q.ID)
+			}
+		})
 	}
 	wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.Cases[q.Kind]++
 	for i := range sides {
 		if errs[i] != nil {
@@ -81,51 +99,120 @@ func (r *Run) decision(kind, rule string) *Decision {
 // enough both ways.
 func (r *Run) World(g *Generator) error {
 	for _, s := range g.World().Subjects {
-		for i := range s.Routes {
-			rule := &s.Routes[i]
-			for _, b := range rule.Backends {
-				if len(rule.Backends) > 1 {
-					r.pods[rule.Name] = append(r.pods[rule.Name], b.Name)
-				}
+		var err error
+		switch s.Kind {
+		case "route":
+			err = r.routes(g, s)
+		case "rbac", "policies", "source-ip", "claims", "template":
+			err = r.policies(g, s)
+		case "tcp":
+			err = r.connections(g, s)
+		}
+		if err != nil {
+			return err
+		}
+		r.Forget(s)
+	}
+	return nil
+}
+
+// routes asks about the rules of a route. A rule said no to a request that went to
+// a rule behind it, or to none.
+func (r *Run) routes(g *Generator, s *Subject) error {
+	for i := range s.Routes {
+		rule := &s.Routes[i]
+		for _, b := range rule.Backends {
+			if len(rule.Backends) > 1 {
+				r.pods[rule.Name] = append(r.pods[rule.Name], b.Name)
 			}
 		}
-		for i := range s.Routes {
-			rule := &s.Routes[i]
-			if err := r.until(s, rule.Name, func(meet bool) *Question { return g.RouteQuestion(s, rule, meet) },
-				func(a Answer) bool { return ruleOf(a, &Question{}) == rule.Name }); err != nil {
-				return err
+	}
+	first := map[string]int{} // place of the first match of each rule
+	for i, o := range g.World().ordered(s) {
+		if _, ok := first[o.rule.Name]; !ok {
+			first[o.rule.Name] = i
+		}
+	}
+	for i := range s.Routes {
+		rule := &s.Routes[i]
+		if err := r.until(s, rule.Name, func(meet bool) *Question { return g.RouteQuestion(s, rule, meet) }, func(d *Decision, a Answer) {
+			switch took := ruleOf(a, &Question{}); {
+			case took == rule.Name:
+				d.Yes++
+			case took == "" && a.Status == 404, took != "" && first[rule.Name] < first[took]:
+				d.No++
 			}
-		}
-		var rules []*PolicyRule
-		action := ""
-		for i := range s.Policies {
-			for j := range s.Policies[i].Rules {
-				rules = append(rules, &s.Policies[i].Rules[j])
-				action = s.Policies[i].Action
-			}
-		}
-		if len(rules) == 0 || s.Kind == "normalize" || s.Kind == "malformed" {
-			continue // the corpus asks about these
-		}
-		n := 0
-		if err := r.until(s, s.Name, func(meet bool) *Question {
-			n++
-			return g.PolicyQuestion(s, rules[n%len(rules)], meet)
-		}, func(a Answer) bool { return (a.Status == 403) == (len(rules) == 1 && action == "DENY") }); err != nil {
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// AskAll asks questions about subjects of w.
+// policies asks about the rules of all policies of a subject. The oracle tells
+// which matched; a question counts for each rule that it was decided by.
+func (r *Run) policies(g *Generator, s *Subject) error {
+	rules := s.rules()
+	for i := range rules {
+		r.decision(s.Kind, rules[i].name)
+	}
+	for i := range rules {
+		var odd error
+		if err := r.until(s, rules[i].name, func(meet bool) *Question { return g.Decisive(s, i, meet) }, func(_ *Decision, a Answer) {
+			matched, err := a.matched(s)
+			if matched == nil {
+				odd = cmp.Or(odd, err)
+				return
+			}
+			if v := s.verdict(matched); v.allowed != (a.Seen != nil) && a.Status != 0 {
+				odd = fmt.Errorf("%s: the oracle saw %v match and answered %d", s.Name, matched, a.Status)
+			}
+			for j := range rules {
+				switch d := r.Decisions[rules[j].name]; {
+				case !s.decides(matched, j):
+				case matched[j]:
+					d.Yes++
+				default:
+					d.No++
+				}
+			}
+		}); err != nil || odd != nil {
+			return cmp.Or(err, odd)
+		}
+	}
+	return nil
+}
+
+// connections asks about the one rule of a subject that is not HTTP, where the
+// outcome tells whether it matched.
+func (r *Run) connections(g *Generator, s *Subject) error {
+	rules := s.rules()
+	if len(rules) != 1 {
+		return fmt.Errorf("%s has %d rules", s.Name, len(rules))
+	}
+	return r.until(s, rules[0].name, func(meet bool) *Question { return g.Decisive(s, 0, meet) }, func(d *Decision, a Answer) {
+		if (a.Status == tcpServed) == (rules[0].policy.Action == "ALLOW") {
+			d.Yes++
+		} else {
+			d.No++
+		}
+	})
+}
+
+// AskAll asks questions about subjects of w. Malformed ones, which often end in
+// silence, are asked side by side.
 func (r *Run) AskAll(qs []*Question, w *World) error {
 	byName := map[string]*Subject{}
 	for _, s := range w.Subjects {
 		byName[s.Name] = s
 	}
+	var raw []*Question
 	last := ""
 	for _, q := range qs {
+		if q.Raw != nil && !q.TCP {
+			raw = append(raw, q)
+			continue
+		}
 		s := byName[q.Subject]
 		if q.Subject != last && last != "" {
 			r.Forget(byName[last])
@@ -135,15 +222,56 @@ func (r *Run) AskAll(qs []*Question, w *World) error {
 			return err
 		}
 	}
-	return nil
+	return r.Parallel(raw, w)
+}
+
+// Parallel asks questions about subjects of w from several goroutines, each over
+// connections of its own: questions whose answers take their time.
+func (r *Run) Parallel(qs []*Question, w *World) error {
+	const workers = 8
+	subjects := map[string]*Subject{}
+	for _, s := range w.Subjects {
+		subjects[s.Name] = s
+	}
+	todo := make(chan *Question)
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for i := range workers {
+		wg.Go(func() {
+			forks := map[*Side]*Asker{}
+			for q := range todo {
+				if errs[i] != nil {
+					continue
+				}
+				sides := append([]*Side{r.Oracle}, r.Others(subjects[q.Subject])...)
+				askers := make([]*Asker, len(sides))
+				for j, side := range sides {
+					if forks[side] == nil {
+						forks[side] = side.Asker.Fork()
+					}
+					askers[j] = forks[side]
+					forks[side].Forget() // a connection takes a hundred tunnels
+				}
+				_, errs[i] = r.ask(q, sides, askers)
+			}
+			for _, a := range forks {
+				a.Close()
+			}
+		})
+	}
+	for _, q := range qs {
+		todo <- q
+	}
+	close(todo)
+	wg.Wait()
+	return cmp.Or(errs...)
 }
 
 // until asks questions that shall meet and miss a rule, until it decided each way often enough.
-func (r *Run) until(s *Subject, rule string, ask func(meet bool) *Question, yes func(Answer) bool) error {
+func (r *Run) until(s *Subject, rule string, ask func(meet bool) *Question, count func(*Decision, Answer)) error {
 	d := r.decision(s.Kind, rule)
-	for range tries {
+	for range limit {
 		if d.Yes >= each && d.No >= each {
-			r.Forget(s)
 			return nil
 		}
 		q := ask(d.Yes < each && (d.Yes <= d.No || d.No >= each))
@@ -152,13 +280,8 @@ func (r *Run) until(s *Subject, rule string, ask func(meet bool) *Question, yes 
 		if err != nil {
 			return err
 		}
-		if yes(a) {
-			d.Yes++
-		} else {
-			d.No++
-		}
+		count(d, a)
 	}
-	r.Forget(s)
 	return nil
 }
 
@@ -187,23 +310,15 @@ func (r *Run) Print(w io.Writer) {
 	steps := []int{0, 1, each, 2 * each, 4 * each}
 	for _, kind := range sortedKeys(r.kinds()) {
 		yes, no := make([]int, len(steps)), make([]int, len(steps))
+		rules := 0
 		for _, d := range r.Decisions {
 			if d.Kind == kind {
-				for i := len(steps) - 1; i >= 0; i-- {
-					if d.Yes >= steps[i] {
-						yes[i]++
-						break
-					}
-				}
-				for i := len(steps) - 1; i >= 0; i-- {
-					if d.No >= steps[i] {
-						no[i]++
-						break
-					}
-				}
+				rules++
+				yes[step(steps, d.Yes)]++
+				no[step(steps, d.No)]++
 			}
 		}
-		fmt.Fprintf(w, "  %-10s", kind)
+		fmt.Fprintf(w, "  %-10s %3d rules", kind, rules)
 		for i, s := range steps {
 			to := "+"
 			if i+1 < len(steps) {
@@ -212,6 +327,23 @@ func (r *Run) Print(w io.Writer) {
 			fmt.Fprintf(w, "  %d%s: %d/%d", s, to, yes[i], no[i])
 		}
 		fmt.Fprintln(w)
+	}
+}
+
+// step is the last of steps that n reached.
+func step(steps []int, n int) int {
+	for i := len(steps) - 1; i > 0; i-- {
+		if n >= steps[i] {
+			return i
+		}
+	}
+	return 0
+}
+
+// PrintRules writes every rule with its count.
+func (r *Run) PrintRules(w io.Writer) {
+	for _, name := range sortedKeys(r.Decisions) {
+		fmt.Fprintf(w, "  %-10s %-40s yes %4d  no %4d\n", r.Decisions[name].Kind, name, r.Decisions[name].Yes, r.Decisions[name].No)
 	}
 }
 

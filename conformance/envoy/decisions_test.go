@@ -3,6 +3,7 @@ package envoy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,41 +20,15 @@ const (
 	minCases = 15000 // a run that asked fewer has lost a part of its corpus
 )
 
-// start runs all sides of a generated world.
-func start(t testing.TB, g *Generator, resources *Resources) *Run {
-	t.Helper()
-	l, err := NewLab(t.TempDir(), g.World().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.Close)
-	if err := l.AddWorld(g.World()); err != nil {
-		t.Fatal(err)
-	}
-	sides := map[string][]*Side{}
-	side := func(s *Side, err error) *Side {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
-		return s
-	}
-	oracle := side(l.Envoy(context.Background(), g.World().Resources(resources)))
-	istiod := side(l.Istiod(g.World().Resources(resources), g.World().Namespace))
-	for _, n := range norms {
-		sides[n] = []*Side{istiod, side(l.Kube(g.World(), n))}
-	}
-	return NewRun(oracle, func(s *Subject) []*Side { return sides[s.Norm] })
-}
-
-func base(t testing.TB) *Resources {
-	t.Helper()
-	r, err := Load("testdata/base")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+// parts of the decisions. Each runs its own sides; `-run TestDecisions/NAME` asks one.
+var parts = []struct {
+	name string
+	run  func(*testing.T) *Run
+}{
+	{"worlds", askWorlds},
+	{"samples", askSamples},
+	{"authorizers", askAuthorizers},
+	{"retries", askRetries},
 }
 
 // TestDecisions asks everything and accepts listed differences only.
@@ -62,48 +37,39 @@ func TestDecisions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := NewGenerator(seed)
-	for range 24 {
-		g.Routes(4)
+	all := NewRun(nil, nil)
+	ran := 0
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) {
+			r := p.run(t)
+			ran++
+			all.Differences = append(all.Differences, r.Differences...)
+			maps.Copy(all.Decisions, r.Decisions)
+			for k, n := range r.Cases {
+				all.Cases[k] += n
+			}
+			_, unlisted := Sort(r.Differences, known)
+			report(t, unlisted)
+			for _, name := range sortedKeys(r.Decisions) {
+				if d := r.Decisions[name]; d.Yes < each || d.No < each {
+					t.Errorf("%s decided %d times yes and %d times no, want %d each", name, d.Yes, d.No, each)
+				}
+			}
+		})
 	}
-	for range 70 {
-		g.Policy()
+	if testing.Verbose() {
+		all.PrintRules(os.Stdout)
 	}
-	for range 2 {
-		g.SourceIP()
-	}
-	for range 12 {
-		g.Policies()
-	}
-	corpus, err := g.Corpus("testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := start(t, g, base(t))
-	if err := r.World(g); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.AskAll(corpus, g.World()); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range Samples {
-		if err := askSample(t, r, g, name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.Print(os.Stdout)
-	for _, name := range sortedKeys(r.Decisions) {
-		if d := r.Decisions[name]; (d.Yes < each || d.No < each) && d.Kind != "policies" && d.Kind != "source-ip" { // several rules; never true at Envoy
-			t.Errorf("%s decided %d times yes and %d times no, want %d each", name, d.Yes, d.No, each)
-		}
-	}
-	if r.Total() < minCases {
-		t.Errorf("%d questions, want at least %d", r.Total(), minCases)
-	}
-	counts, unlisted := Sort(r.Differences, known)
-	fmt.Printf("%d differences; listed ones:\n", len(r.Differences))
+	all.Print(os.Stdout)
+	counts, _ := Sort(all.Differences, known)
+	fmt.Printf("%d differences; listed ones:\n", len(all.Differences))
 	PrintKnown(os.Stdout, counts, known)
-	report(t, unlisted)
+	if ran < len(parts) {
+		return // one part says nothing about the whole
+	}
+	if all.Total() < minCases {
+		t.Errorf("%d questions, want at least %d", all.Total(), minCases)
+	}
 	doc, err := os.ReadFile("../../docs/compatibility.md")
 	if err != nil {
 		t.Fatal(err)
@@ -135,91 +101,223 @@ func report(t testing.TB, unlisted []Difference) {
 	}
 }
 
-func askSample(t *testing.T, r *Run, g *Generator, name string) error {
+// closing ends something with the test.
+func closing[C interface{ Close() }](t testing.TB) func(C, error) C {
+	return func(c C, err error) C {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c
+	}
+}
+
+func base(t testing.TB) *Resources {
 	t.Helper()
-	res, err := LoadSample("testdata", name)
+	r, err := Load("testdata/base")
 	if err != nil {
-		return err
+		t.Fatal(err)
+	}
+	return r
+}
+
+func newGenerator(t testing.TB) *Generator {
+	t.Helper()
+	keys, err := NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewGenerator(seed, keys)
+}
+
+// startLab runs the pods of a world.
+func startLab(t testing.TB, w *World) *Lab {
+	t.Helper()
+	l := closing[*Lab](t)(NewLab(t.TempDir(), w.Namespace))
+	if err := l.AddWorld(w); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// start runs all sides of a generated world.
+func start(t testing.TB, w *World) *Run {
+	t.Helper()
+	l := startLab(t, w)
+	side := closing[*Side](t)
+	oracle := side(l.Envoy(context.Background(), w.OracleResources(base(t))))
+	istiod := side(l.Istiod(w.Resources(base(t)), w.Namespace))
+	sides := map[string]*Side{}
+	for _, s := range w.Subjects {
+		if sides[s.Norm] == nil {
+			sides[s.Norm] = side(l.Kube(w, s.Norm))
+		}
+	}
+	return NewRun(oracle, func(s *Subject) []*Side {
+		if s.onlyIstiod() {
+			return []*Side{istiod}
+		}
+		return []*Side{istiod, sides[s.Norm]}
+	})
+}
+
+// askWorlds asks generated services about their rules, and the fixed corpora.
+func askWorlds(t *testing.T) *Run {
+	g := newGenerator(t)
+	for range 24 {
+		g.Routes(4)
+	}
+	for range 70 {
+		g.Policy()
+	}
+	for range 12 {
+		g.Policies()
+	}
+	for range 6 {
+		g.SourceIP()
+	}
+	for range 16 {
+		g.Claims()
+	}
+	for range 12 {
+		g.Connections()
+	}
+	corpus, err := g.Corpus("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, g.World())
+	if err := r.World(g); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.AskAll(corpus, g.World()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// askSamples asks what istiod really sent.
+func askSamples(t *testing.T) *Run {
+	g := newGenerator(t)
+	all := NewRun(nil, nil)
+	for _, name := range Samples {
+		t.Run(name, func(t *testing.T) {
+			r := askSample(t, g, name)
+			for k, n := range r.Cases {
+				all.Cases[k] += n
+			}
+			all.Differences = append(all.Differences, r.Differences...)
+		})
+	}
+	return all
+}
+
+func askSample(t *testing.T, g *Generator, name string) *Run {
+	t.Helper()
+	res, err := LoadSample("testdata", name, g.keys)
+	if err != nil {
+		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
+		t.Fatal(err)
 	}
-	l, err := NewLab(dir, "shop")
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	sub := NewRun(nil, nil)
+	l := closing[*Lab](t)(NewLab(dir, "shop"))
+	r := NewRun(nil, nil)
 	for i, p := range SamplePods {
 		plain := []uint16{}
 		if i == len(SamplePods)-1 {
 			plain = append(plain, backendPort)
 		}
 		if err := l.AddPod(p[0], "shop", p[1], p[2], plain...); err != nil {
-			return err
+			t.Fatal(err)
 		}
-		sub.pods[""] = append(sub.pods[""], p[0]) // balancers and weights decide between them
+		r.pods[""] = append(r.pods[""], p[0]) // balancers and weights decide between them
 	}
-	oracle, err := l.Envoy(context.Background(), res)
-	if err != nil {
-		return err
-	}
-	defer oracle.Close()
-	ours, err := l.Istiod(res, "shop")
-	if err != nil {
-		return err
-	}
-	defer ours.Close()
-	sub.Oracle, sub.Others = oracle, func(*Subject) []*Side { return []*Side{ours} }
-	for _, q := range g.SampleQuestions(name, 400) {
-		if _, err := sub.Ask(q, nil); err != nil {
-			return err
+	r.Oracle = closing[*Side](t)(l.Envoy(context.Background(), res))
+	ours := closing[*Side](t)(l.Istiod(res, "shop"))
+	r.Others = func(*Subject) []*Side { return []*Side{ours} }
+	for i, q := range g.SampleQuestions(name, 400) {
+		if i%100 == 99 {
+			r.Forget(nil)
+		}
+		if _, err := r.Ask(q, nil); err != nil {
+			t.Fatal(err)
 		}
 	}
-	r.Cases["sample"] += sub.Cases["sample"]
-	r.Differences = append(r.Differences, sub.Differences...)
-	return nil
+	return r
+}
+
+// askAuthorizers asks services with external authorizers of every kind and state.
+func askAuthorizers(t *testing.T) *Run {
+	g := newGenerator(t)
+	var qs []*Question
+	for _, s := range g.Custom() {
+		qs = append(qs, g.CustomQuestions(s)...)
+	}
+	r := start(t, g.World())
+	if err := r.Parallel(qs, g.World()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// askRetries asks services whose pods fail in every way, try by try.
+func askRetries(t *testing.T) *Run {
+	g := newGenerator(t)
+	g.Retries(false)
+	g.Retries(true)
+	var qs []*Question
+	for _, s := range g.World().Subjects {
+		qs = append(qs, g.RetryQuestions(s)...)
+	}
+	r := start(t, g.World())
+	if err := r.Parallel(qs, g.World()); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // TestOracleNoticesAFlippedRule shows that a run can fail: one rule decides the
 // other way at the oracle, and the differences must name its service.
 func TestOracleNoticesAFlippedRule(t *testing.T) {
-	g := NewGenerator(seed)
+	g := newGenerator(t)
 	for range 3 {
 		g.Policy()
 	}
 	g.Routes(3)
-	l, err := NewLab(t.TempDir(), g.World().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if err := l.AddWorld(g.World()); err != nil {
-		t.Fatal(err)
-	}
-	ours, err := l.Istiod(g.World().Resources(base(t)), g.World().Namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ours.Close()
-	flipped := g.World().Subjects[1]
+	w := g.World()
+	l := startLab(t, w)
+	ours := closing[*Side](t)(l.Istiod(w.Resources(base(t)), w.Namespace))
+	flipped := w.Subjects[1]
 	p := &flipped.Policies[0]
 	was := p.Action
 	p.Action = map[string]string{"ALLOW": "DENY", "DENY": "ALLOW"}[was]
-	oracle, err := l.Envoy(context.Background(), g.World().Resources(base(t)))
+	other := w.OracleResources(base(t))
 	p.Action = was
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer oracle.Close()
+	oracle := closing[*Side](t)(l.Envoy(context.Background(), other))
 	known, err := LoadKnown("differences.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := NewRun(oracle, func(*Subject) []*Side { return []*Side{ours} })
-	if err := r.World(g); err != nil {
-		t.Fatal(err)
+	for _, s := range w.Subjects {
+		for i := range s.rules() {
+			for k := range 2 * each {
+				if _, err := r.Ask(g.Decisive(s, i, k%2 == 0), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for i := range s.Routes {
+			for k := range 2 * each {
+				if _, err := r.Ask(g.RouteQuestion(s, &s.Routes[i], k%2 == 0), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r.Forget(s)
 	}
 	_, unlisted := Sort(r.Differences, known)
 	var of []string

@@ -21,12 +21,17 @@ var Clients = []Client{
 type Generator struct {
 	r     *rand.Rand
 	world *World
+	keys  *Keys
 	n     int // questions made
 }
 
-// NewGenerator makes a world.
-func NewGenerator(seed uint64) *Generator {
-	return &Generator{r: rand.New(rand.NewPCG(seed, 0)), world: &World{Namespace: "oracle", Backends: []string{"alpha", "beta", "gamma", "delta"}}}
+// NewGenerator makes a world whose tokens these keys sign; nil: it has none.
+func NewGenerator(seed uint64, keys *Keys) *Generator {
+	g := &Generator{keys: keys, r: rand.New(rand.NewPCG(seed, 0)), world: &World{Namespace: "oracle", Backends: []string{"alpha", "beta", "gamma", "delta"}}}
+	if keys != nil {
+		g.world.JWKS = keys.JWKS
+	}
+	return g
 }
 
 // World is what was made so far.

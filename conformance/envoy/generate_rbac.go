@@ -24,21 +24,52 @@ var pools = map[string][]string{
 	"source.namespace":          {"clients", "shop-*"},
 	"source.principal":          {"cluster.local/ns/shop/sa/cart", "*/bot"},
 	"destination.port":          {"80", "81"},
+	"trustDomains":              {"cluster.local", "other.example", "*.local", "cluster*", "*"},
+	"source.serviceAccount":     {"clients/curl", "shop/cart", "none"},
+	"destination.ip":            {"10.97.1.0/24", "10.97.0.0/16", "192.0.2.1"},
+
+	"requestPrincipals":                  {"*", "first@example.com/*", "first@example.com/ann", "*/bob", "first@*", "*@example.com/ann", "second@example.com/b*", "*nn", "nobody"},
+	"request.auth.principal":             {"first@example.com/*", "*/ann", "second@example.com/bob"},
+	"request.auth.audiences":             {"shop", "web*", "*op", "*"},
+	"request.auth.presenter":             {"bot", "b*", "*"},
+	"request.auth.claims[groups]":        {"admin", "dev-*", "*s", "*"},
+	"request.auth.claims[nested][group]": {"banned", "b*", "*"},
+	"request.auth.claims[scope]":         {"read", "write", "re*"},
+	"request.auth.claims[level]":         {"5", "true", "*"},
 }
 
 var (
-	sources    = []string{"principals", "namespaces", "serviceAccounts", "remoteIpBlocks"}
+	sources    = []string{"principals", "namespaces", "serviceAccounts", "remoteIpBlocks", "trustDomains"}
 	operations = []string{"hosts", "methods", "ports", "paths", "paths", "paths"}
-	conditions = []string{"request.headers[x-team]", "request.headers[X-Tenant]", "remote.ip", "source.namespace", "source.principal", "destination.port"}
+	conditions = []string{"request.headers[x-team]", "request.headers[X-Tenant]", "remote.ip", "source.namespace", "source.principal", "source.serviceAccount", "destination.port", "destination.ip"}
+
+	claimConditions = []string{"request.auth.principal", "request.auth.audiences", "request.auth.presenter", "request.auth.claims[groups]",
+		"request.auth.claims[nested][group]", "request.auth.claims[scope]", "request.auth.claims[level]"}
+	// What a connection has without HTTP.
+	tcpSources    = []string{"principals", "namespaces", "serviceAccounts", "trustDomains"}
+	tcpConditions = []string{"source.namespace", "source.principal", "source.serviceAccount", "destination.port", "destination.ip"}
+)
+
+// vocabulary is what rules are made of.
+type vocabulary struct{ sources, operations, conditions []string }
+
+var (
+	httpWords   = vocabulary{sources, operations, conditions}
+	directWords = vocabulary{append([]string{"ipBlocks", "ipBlocks", "ipBlocks"}, sources...), operations, append([]string{"source.ip", "source.ip", "source.ip", "source.ip"}, conditions...)}
+	claimWords  = vocabulary{append([]string{"requestPrincipals", "requestPrincipals", "requestPrincipals"}, sources...), operations, append(claimConditions, claimConditions...)}
+	tcpWords    = vocabulary{tcpSources, []string{"ports"}, tcpConditions}
 )
 
 // rule is a random rule. Fields that only narrow it stay few, so that requests
 // that meet it exist.
-func (g *Generator) rule() PolicyRule {
+func (g *Generator) rule(words *vocabulary) PolicyRule {
 	var r PolicyRule
 	fields := func(names []string) Fields {
 		f := Fields{}
 		for _, n := range some(g, names, 2) {
+			if f[n] != nil || f[negated(n)] != nil {
+				continue
+			}
 			if len(f) > 0 && (n == "serviceAccounts" || f["serviceAccounts"] != nil || f["notServiceAccounts"] != nil) {
 				continue // serviceAccounts and principals may not stand together
 			}
@@ -46,7 +77,7 @@ func (g *Generator) rule() PolicyRule {
 				f[n] = some(g, pools[n], 2)
 			}
 			if f[n] == nil || n == "paths" && g.chance(30) {
-				f["not"+strings.ToUpper(n[:1])+n[1:]] = some(g, pools[n], 1)
+				f[negated(n)] = some(g, pools[n], 1)
 			}
 		}
 		return f
@@ -54,16 +85,16 @@ func (g *Generator) rule() PolicyRule {
 	k := g.r.IntN(8)
 	if k <= 4 {
 		for range 1 + g.r.IntN(2) {
-			r.To = append(r.To, fields(operations))
+			r.To = append(r.To, fields(words.operations))
 		}
 	}
 	if k >= 3 && k <= 6 {
 		for range 1 + g.r.IntN(2) {
-			r.From = append(r.From, fields(sources))
+			r.From = append(r.From, fields(words.sources))
 		}
 	}
 	if k == 7 || g.chance(25) {
-		key := one(g, conditions)
+		key := one(g, words.conditions)
 		c := Condition{Key: key, Values: some(g, pools[key], 2)}
 		if g.chance(25) {
 			c.Values, c.NotValues = nil, some(g, pools[key], 1)
@@ -73,77 +104,167 @@ func (g *Generator) rule() PolicyRule {
 	return r
 }
 
+// reads reports whether a rule has one of these fields.
+func (r *PolicyRule) reads(names ...string) bool {
+	for _, fs := range [][]Fields{r.From, r.To} {
+		for _, f := range fs {
+			for _, n := range names {
+				if f[n] != nil || f[negated(n)] != nil {
+					return true
+				}
+			}
+		}
+	}
+	return slices.ContainsFunc(r.When, func(c Condition) bool { return slices.Contains(names, c.Key) })
+}
+
 // Policy adds a service with one policy of one rule, so that the rule alone decides.
 func (g *Generator) Policy() *Subject {
-	s := g.subject("rbac", "BASE")
-	r := g.rule()
-	for !g.decides(s, &r) {
-		r = g.rule()
-	}
-	s.Policies = []Policy{{Name: s.Name, Action: one(g, []string{"ALLOW", "DENY"}), Rules: []PolicyRule{r}}}
-	return s
-}
-
-// decides reports whether questions aimed at a rule meet it often and miss it often.
-func (g *Generator) decides(s *Subject, r *PolicyRule) bool {
-	const sampled = 60
-	met, missed, n := 0, 0, g.n
-	for range sampled {
-		if r.meets(g.PolicyQuestion(s, r, true)) {
-			met++
-		}
-		if !r.meets(g.PolicyQuestion(s, r, false)) {
-			missed++
-		}
-	}
-	g.n = n
-	return met > sampled/3 && missed > sampled/3
-}
-
-// SourceIP adds a service whose rule asks for the address of the client's pod. It
-// stands apart: Envoy behind its internal listener does not see that address.
-func (g *Generator) SourceIP() *Subject {
-	s := g.subject("source-ip", "BASE")
-	r := PolicyRule{From: []Fields{{"ipBlocks": some(g, pools["ipBlocks"], 2)}}}
-	if g.chance(50) {
-		r = PolicyRule{When: []Condition{{Key: "source.ip", Values: some(g, pools["source.ip"], 2)}}}
-	}
-	s.Policies = []Policy{{Name: s.Name, Action: one(g, []string{"ALLOW", "DENY"}), Rules: []PolicyRule{r}}}
-	return s
+	return g.policies("rbac", &httpWords, func(s *Subject) { s.Policies = []Policy{g.policy(s, 0, 1, &httpWords, "ALLOW", "DENY")} })
 }
 
 // Policies adds a service with several policies of all actions.
 func (g *Generator) Policies() *Subject {
-	s := g.subject("policies", "BASE")
-	for i := range 2 + g.r.IntN(3) {
-		p := Policy{Name: fmt.Sprint(s.Name, "-", i), Action: one(g, []string{"ALLOW", "ALLOW", "DENY", "AUDIT"})}
-		for range 1 + g.r.IntN(3) {
-			r := g.rule()
-			for !g.decides(s, &r) {
-				r = g.rule()
-			}
-			p.Rules = append(p.Rules, r)
+	return g.policies("policies", &httpWords, func(s *Subject) {
+		for i := range 2 + g.r.IntN(3) {
+			s.Policies = append(s.Policies, g.policy(s, i, 3, &httpWords, "ALLOW", "ALLOW", "DENY", "AUDIT"))
 		}
-		s.Policies = append(s.Policies, p)
+	})
+}
+
+// SourceIP adds a service with rules that ask for the address of the client's pod,
+// which the oracle's tunnels do not show.
+func (g *Generator) SourceIP() *Subject {
+	return g.policies("source-ip", &directWords, func(s *Subject) {
+		s.Direct = true
+		for i := range 1 + g.r.IntN(2) {
+			s.Policies = append(s.Policies, g.policy(s, i, 1, &directWords, "ALLOW", "DENY"))
+		}
+		if !slices.ContainsFunc(s.rules(), func(r flatRule) bool { return r.rule.reads("ipBlocks", "source.ip") }) {
+			s.Policies = nil // what it is about is missing
+		}
+	})
+}
+
+// Claims adds a service whose rules ask for what a token says.
+func (g *Generator) Claims() *Subject {
+	return g.policies("claims", &claimWords, func(s *Subject) {
+		s.JWT = jwtRules[:1+g.r.IntN(2)]
+		for i := range 1 + g.r.IntN(2) {
+			s.Policies = append(s.Policies, g.policy(s, i, 2, &claimWords, "ALLOW", "ALLOW", "DENY", "AUDIT"))
+		}
+		if !slices.ContainsFunc(s.rules(), func(r flatRule) bool { return r.rule.reads(append(claimConditions, "requestPrincipals")...) }) {
+			s.Policies = nil
+		}
+	})
+}
+
+// Connections adds a service of a TCP port with one rule.
+func (g *Generator) Connections() *Subject {
+	return g.policies("tcp", &tcpWords, func(s *Subject) {
+		s.TCP = true
+		s.Policies = []Policy{g.policy(s, 0, 1, &tcpWords, "ALLOW", "DENY")}
+	})
+}
+
+// policy is a random policy of up to n rules.
+func (g *Generator) policy(s *Subject, i, n int, words *vocabulary, actions ...string) Policy {
+	p := Policy{Name: fmt.Sprint(s.Name, "-", i), Action: one(g, actions)}
+	for range 1 + g.r.IntN(n) {
+		p.Rules = append(p.Rules, g.rule(words))
 	}
-	return s
+	return p
+}
+
+// policies adds a service whose policies fill makes, anew until every rule of
+// theirs decides some requests and not others.
+func (g *Generator) policies(kind string, words *vocabulary, fill func(*Subject)) *Subject {
+	s := g.subject(kind, "BASE")
+	for {
+		s.Policies, s.JWT = nil, nil
+		if fill(s); len(s.Policies) > 0 && g.decides(s) {
+			return s
+		}
+	}
+}
+
+// decides reports whether each rule of a service decides enough of the questions
+// that are aimed at it.
+func (g *Generator) decides(s *Subject) bool {
+	const sampled, enough = 80, 6
+	n := g.n
+	defer func() { g.n = n }()
+	for i := range s.rules() {
+		yes, no := 0, 0
+		for k := range sampled {
+			m := s.predict(g.aimed(s, i, k%2 == 0))
+			switch {
+			case !s.decides(m, i):
+			case m[i]:
+				yes++
+			default:
+				no++
+			}
+		}
+		if yes < enough || no < enough {
+			return false
+		}
+	}
+	return true
+}
+
+// aimed is a question that shall meet or miss a rule and, where there are others,
+// often meets one of them too: a rule decides only what others leave to it.
+func (g *Generator) aimed(s *Subject, rule int, meet bool) *Question {
+	rules := s.rules()
+	var also *PolicyRule
+	if len(rules) > 1 && g.chance(50) {
+		also = rules[g.r.IntN(len(rules))].rule
+	}
+	return g.policyQuestion(s, rules[rule].rule, also, meet)
+}
+
+// Decisive is a question that a rule seems to decide this way.
+func (g *Generator) Decisive(s *Subject, rule int, yes bool) *Question {
+	n := g.n
+	for range 200 {
+		g.n = n
+		q := g.aimed(s, rule, yes)
+		if m := s.predict(q); m[rule] == yes && s.decides(m, rule) {
+			return q
+		}
+	}
+	return g.aimed(s, rule, yes)
 }
 
 // PolicyQuestion is aimed at a rule of s: to meet it, or to miss it closely.
 func (g *Generator) PolicyQuestion(s *Subject, r *PolicyRule, meet bool) *Question {
+	return g.policyQuestion(s, r, nil, meet)
+}
+
+func (g *Generator) policyQuestion(s *Subject, r, also *PolicyRule, meet bool) *Question {
 	q := g.base(s)
-	q.Client, q.Host, q.Method = one(g, Clients), one(g, hosts), one(g, methods)
-	if len(r.From) > 0 {
-		g.meetFields(q, one(g, r.From))
+	q.Client, q.Host, q.Method, q.Direct = one(g, Clients), one(g, hosts), one(g, methods), s.Direct
+	if s.TCP {
+		q.TCP, q.Raw = true, []byte(tcpHello+q.ID+"\n")
 	}
-	if len(r.To) > 0 {
-		g.meetFields(q, one(g, r.To))
-	}
-	for _, c := range r.When {
-		if len(c.Values) > 0 {
-			g.meet(q, c.Key, one(g, c.Values))
-		} else if g.chance(50) {
-			g.meet(q, c.Key, one(g, pools[c.Key]))
+	t := g.token(s)
+	for _, r := range []*PolicyRule{also, r} {
+		if r == nil {
+			continue
+		}
+		if len(r.From) > 0 {
+			g.meetFields(q, t, one(g, r.From))
+		}
+		if len(r.To) > 0 {
+			g.meetFields(q, t, one(g, r.To))
+		}
+		for _, c := range r.When {
+			if len(c.Values) > 0 {
+				g.meet(q, t, c.Key, one(g, c.Values))
+			} else if g.chance(50) {
+				g.meet(q, t, c.Key, one(g, pools[c.Key]))
+			}
 		}
 	}
 	if !meet {
@@ -157,24 +278,41 @@ func (g *Generator) PolicyQuestion(s *Subject, r *PolicyRule, meet bool) *Questi
 				q.Host = one(g, hosts)
 			case 3:
 				q.Headers = nil
+				if t != nil && g.chance(40) {
+					t.claims = nil
+				}
 			case 4:
 				for _, k := range []string{"paths", "remoteIpBlocks", "request.headers[x-team]"} {
-					g.meet(q, k, one(g, pools[k]))
+					g.meet(q, t, k, one(g, pools[k]))
+				}
+				if t != nil {
+					k := one(g, claimConditions)
+					g.meet(q, t, k, one(g, pools[k]))
 				}
 			default:
 				q.Target = one(g, []string{q.Target + "x", q.Target + "/", q.Target + "/y", g.path(), strings.ToUpper(q.Target), "/z/.." + q.Target, q.Target + "?q=/admin"})
 			}
 		}
 	}
+	t.carry(q)
+	if s.audited() {
+		q.Audit = true
+		q.Headers = append(q.Headers, [2]string{"User-Agent", auditAgent + q.ID})
+	}
 	return q
 }
 
-func (g *Generator) meetFields(q *Question, f Fields) {
+// audited reports whether a policy of s only leaves a mark.
+func (s *Subject) audited() bool {
+	return slices.ContainsFunc(s.Policies, func(p Policy) bool { return p.Action == "AUDIT" })
+}
+
+func (g *Generator) meetFields(q *Question, t *token, f Fields) {
 	for _, k := range slices.Sorted(keys(f)) {
 		if strings.HasPrefix(k, "not") {
 			continue
 		}
-		g.meet(q, k, one(g, f[k]))
+		g.meet(q, t, k, one(g, f[k]))
 	}
 }
 
@@ -189,7 +327,13 @@ func keys(f Fields) func(func(string) bool) {
 }
 
 // meet makes q satisfy one value of a field, if it can.
-func (g *Generator) meet(q *Question, field, v string) {
+func (g *Generator) meet(q *Question, t *token, field, v string) {
+	if _, ok := claimPath(field); ok {
+		if t != nil {
+			g.meetClaim(t, field, v)
+		}
+		return
+	}
 	client := func(ok func(Client) bool) {
 		var fit []Client
 		for _, c := range Clients {
@@ -208,7 +352,7 @@ func (g *Generator) meet(q *Question, field, v string) {
 		})
 	case "namespaces", "source.namespace":
 		client(func(c Client) bool { return fits(v, c.Namespace) })
-	case "serviceAccounts":
+	case "serviceAccounts", "source.serviceAccount":
 		client(func(c Client) bool { return c.Namespace+"/"+c.ServiceAccount == v })
 	case "ipBlocks", "source.ip":
 		client(func(c Client) bool {

@@ -22,9 +22,10 @@ const certTTL = 24 * time.Hour
 type Lab struct {
 	Dir string // of the waypoint's certificate, private
 
-	ca   *identity.CA
-	way  identity.Source
-	pods []*Pod
+	ca    *identity.CA
+	way   identity.Source
+	pods  []*Pod
+	tries *tries
 
 	mu      sync.Mutex
 	clients map[string]identity.Source // guarded by mu
@@ -36,7 +37,7 @@ func NewLab(dir, ns string) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Dir: dir, ca: ca, clients: map[string]identity.Source{}}
+	l := &Lab{Dir: dir, ca: ca, clients: map[string]identity.Source{}, tries: newTries()}
 	svid, err := ca.Issue(ns, "waypoint", certTTL)
 	if err != nil {
 		return nil, err
@@ -73,6 +74,7 @@ func (l *Lab) AddPod(name, ns, account, addr string, plain ...uint16) error {
 	}
 	p, err := NewPod(name, a, l.source(ns, account), plain...)
 	if err == nil {
+		p.tries = l.tries
 		l.pods = append(l.pods, p)
 	}
 	return err
@@ -96,14 +98,20 @@ func (l *Lab) AddWorld(w *World) error {
 			return err
 		}
 	}
+	if len(w.Providers) > 0 {
+		if err := l.AddPod("authorizer", w.Namespace, "authorizer", authorizerPod); err != nil {
+			return err
+		}
+	}
 	return l.AddPod("subject", w.Namespace, "subject", SubjectPod)
 }
 
 // Side is one proxy under comparison.
 type Side struct {
-	Name  string
-	Asker *Asker
-	close []func()
+	Name   string
+	Asker  *Asker
+	audits *audits // of a waypoint
+	close  []func()
 }
 
 // Close ends its connections, then the proxy.
@@ -115,12 +123,14 @@ func (s *Side) Close() {
 }
 
 func (l *Lab) side(name string, addr netip.AddrPort, close ...func()) *Side {
-	return &Side{Name: name, close: close, Asker: NewAsker(name, addr, func(c Client) identity.Source { return l.source(c.Namespace, c.ServiceAccount) })}
+	s := &Side{Name: name, close: close, Asker: NewAsker(name, addr, func(c Client) identity.Source { return l.source(c.Namespace, c.ServiceAccount) })}
+	s.Asker.tries = l.tries
+	return s
 }
 
 // Envoy starts the oracle with these resources.
 func (l *Lab) Envoy(ctx context.Context, r *Resources) (*Side, error) {
-	boot, err := Stock(r, StockOptions{Dir: l.Dir, Address: "127.0.0.1", GenerateID: true, AccessLog: filepath.Join(l.Dir, "access.log")})
+	boot, err := Stock(r, StockOptions{Dir: l.Dir, Address: "127.0.0.1", GenerateID: true, Direct: true, AccessLog: filepath.Join(l.Dir, "access.log")})
 	if err != nil {
 		return nil, err
 	}
@@ -128,12 +138,15 @@ func (l *Lab) Envoy(ctx context.Context, r *Resources) (*Side, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.side("envoy", p.Addr, p.Close), nil
+	s := l.side("envoy", p.Addr, p.Close)
+	s.Asker.direct = p.Direct
+	return s, nil
 }
 
 // model starts the waypoint in this process with a model.
 func (l *Lab) model(name string, m *config.Model) (*Side, error) {
-	w, err := testmesh.NewWaypoint(testmesh.WaypointOptions{Source: l.way})
+	audits := newAudits()
+	w, err := testmesh.NewWaypoint(testmesh.WaypointOptions{Source: l.way, Observer: audits})
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +160,9 @@ func (l *Lab) model(name string, m *config.Model) (*Side, error) {
 		w.Close()
 		return nil, err
 	}
-	return l.side(name, w.Addr, w.Close), nil
+	s := l.side(name, w.Addr, w.Close)
+	s.audits = audits
+	return s, nil
 }
 
 // Kube starts the waypoint with the manifests of a world, of one normalization.
@@ -164,9 +179,12 @@ func (l *Lab) Kube(w *World, norm string) (*Side, error) {
 	if !ok {
 		return nil, fmt.Errorf("no normalization %q", norm)
 	}
-	m := kube.NewBuilder(kube.Options{
+	return l.model("kube", kube.NewBuilder(kubeOptions(w, n)).Build(objs))
+}
+
+func kubeOptions(w *World, norm int) kube.Options {
+	return kube.Options{
 		Waypoint: config.Owner{Namespace: w.Namespace, Name: "waypoint", Class: "istio-waypoint"},
-		Mesh:     config.Mesh{Normalization: config.Normalization(n)},
-	}).Build(objs)
-	return l.model("kube", m)
+		Mesh:     config.Mesh{Normalization: config.Normalization(norm), RootNamespace: "istio-system", Domain: "cluster.local", TrustDomain: "cluster.local"},
+	}
 }

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"net/netip"
+	"path"
 	"regexp"
 	"strings"
 )
@@ -30,6 +31,12 @@ func (r *PolicyRule) meets(q *Question) bool {
 		return len(fs) == 0
 	}
 	for _, c := range r.When {
+		if _, ok := claimPath(c.Key); ok {
+			if len(c.Values) > 0 && !anyClaim(c.Key, c.Values, q) || len(c.NotValues) > 0 && anyClaim(c.Key, c.NotValues, q) {
+				return false
+			}
+			continue
+		}
 		if len(c.Values) > 0 && !any1(c.Key, c.Values, q) || any1(c.Key, c.NotValues, q) {
 			return false
 		}
@@ -39,16 +46,23 @@ func (r *PolicyRule) meets(q *Question) bool {
 
 // any1 reports whether one value of a field fits.
 func any1(field string, values []string, q *Question) bool {
+	if _, ok := claimPath(field); ok {
+		return anyClaim(field, values, q)
+	}
 	for _, v := range values {
 		for _, got := range q.attribute(field) {
 			switch {
-			case strings.Contains(field, "Blocks"), field == "source.ip", field == "remote.ip":
+			case strings.Contains(field, "Blocks"), strings.HasSuffix(field, ".ip"):
 				if !strings.Contains(v, "/") {
 					v += "/32"
 				}
 				p, err := netip.ParsePrefix(v)
 				a, err2 := netip.ParseAddr(got)
 				if err == nil && err2 == nil && p.Contains(a) {
+					return true
+				}
+			case strings.Contains(field, "rustDomain"):
+				if ok, _ := path.Match(v, got); ok {
 					return true
 				}
 			case strings.Contains(v, "{"):
@@ -66,13 +80,13 @@ func any1(field string, values []string, q *Question) bool {
 
 // attribute is what a field compares.
 func (q *Question) attribute(field string) []string {
-	path, _, _ := strings.Cut(q.Target, "?")
+	target, _, _ := strings.Cut(q.Target, "?")
 	switch field {
 	case "principals", "source.principal":
 		return []string{"cluster.local/ns/" + q.Client.Namespace + "/sa/" + q.Client.ServiceAccount}
 	case "namespaces", "source.namespace":
 		return []string{q.Client.Namespace}
-	case "serviceAccounts":
+	case "serviceAccounts", "source.serviceAccount":
 		return []string{q.Client.Namespace + "/" + q.Client.ServiceAccount}
 	case "ipBlocks", "source.ip":
 		return []string{q.Client.Addr}
@@ -87,9 +101,13 @@ func (q *Question) attribute(field string) []string {
 	case "methods":
 		return []string{q.Method}
 	case "ports", "destination.port":
-		return []string{"80"}
+		return []string{q.Authority[strings.LastIndexByte(q.Authority, ':')+1:]}
+	case "destination.ip":
+		return []string{q.Authority[:strings.LastIndexByte(q.Authority, ':')]}
 	case "paths":
-		return []string{path}
+		return []string{target}
+	case "trustDomains", "source.trustDomain":
+		return []string{"cluster.local"}
 	}
 	return q.header(strings.TrimSuffix(strings.TrimPrefix(field, "request.headers["), "]"))
 }
@@ -101,4 +119,56 @@ func (q *Question) header(name string) (out []string) {
 		}
 	}
 	return out
+}
+
+// anyClaim reports whether the token of a question has a value for a field.
+func anyClaim(field string, values []string, q *Question) bool {
+	at, _ := claimPath(field)
+	for _, v := range values {
+		if at == nil {
+			iss, ok := q.Claims["iss"].(string)
+			sub, ok2 := q.Claims["sub"].(string)
+			is, su := requestPrincipal(v)
+			if ok && ok2 && matchString(is, iss) && matchString(su, sub) {
+				return true
+			}
+			continue
+		}
+		keys := make([]any, len(at))
+		for i := range at {
+			keys[i] = at[i]
+		}
+		var texts []any
+		switch c := get(q.Claims, keys...).(type) {
+		case string:
+			texts = []any{c}
+			if at[0] == "scope" {
+				texts = nil
+				for _, f := range strings.Fields(c) {
+					texts = append(texts, f)
+				}
+			}
+		case []any:
+			texts = c
+		}
+		for _, t := range texts {
+			if s, ok := t.(string); ok && matchString(stringMatch(v), s) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// matchString applies a string matcher as stringMatch writes it.
+func matchString(m Object, s string) bool {
+	switch {
+	case m["safe_regex"] != nil:
+		return s != "" // .+ is all there is
+	case m["suffix"] != nil:
+		return strings.HasSuffix(s, str(m["suffix"]))
+	case m["prefix"] != nil:
+		return strings.HasPrefix(s, str(m["prefix"]))
+	}
+	return str(m["exact"]) == s
 }

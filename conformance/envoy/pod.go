@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
 
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/identity"
@@ -44,7 +45,9 @@ const seenHeader = "x-seen"
 // connections on its own ports, and answers every request with what it saw.
 //
 // Request headers steer the answer: x-want-status, x-want-header ("name: value",
-// repeatable), x-want-body.
+// repeatable), x-want-body, and x-want-tries for one try after the other. Paths
+// below /check ask the external authorizer that is in every pod, as does its gRPC
+// method. A line that starts with "TCP " is no HTTP and is answered by a line.
 type Pod struct {
 	Name string
 
@@ -53,6 +56,8 @@ type Pod struct {
 	plain []net.Listener
 	wg    sync.WaitGroup
 	h2    http2.Server
+	authz *grpc.Server // an external authorizer in the pod
+	tries *tries
 
 	mu    sync.Mutex
 	conns map[io.Closer]struct{} // guarded by mu: plain ones
@@ -60,7 +65,7 @@ type Pod struct {
 
 // NewPod listens on addr, under the identity of src.
 func NewPod(name string, addr netip.Addr, src identity.Source, ports ...uint16) (*Pod, error) {
-	p := &Pod{Name: name, addr: addr, conns: map[io.Closer]struct{}{}}
+	p := &Pod{Name: name, addr: addr, conns: map[io.Closer]struct{}{}, authz: newAuthorizer(), tries: newTries()}
 	ln, err := net.Listen("tcp", netip.AddrPortFrom(addr, 15008).String())
 	if err != nil {
 		return nil, fmt.Errorf("pod %s: %w", name, err)
@@ -90,6 +95,7 @@ func (p *Pod) Close() {
 	}
 	p.mu.Unlock()
 	p.srv.Close()
+	p.authz.Stop()
 	p.wg.Wait()
 }
 
@@ -124,6 +130,9 @@ func (p *Pod) accept(ln net.Listener, port uint16) {
 	}
 }
 
+// tcpHello starts what a client sends that speaks no HTTP.
+const tcpHello = "TCP "
+
 // tunnelConn is a tunnel as net/http2 wants its connections.
 type tunnelConn struct{ *hbone.Tunnel }
 
@@ -144,6 +153,12 @@ func (p *Pod) serve(c net.Conn, port uint16) {
 		p.h2.ServeConn(peeked{c, br}, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.answer2(w, r, port) })})
 		return
 	}
+	if b, _ := br.Peek(len(tcpHello)); string(b) == tcpHello {
+		line, _ := br.ReadString('\n')
+		fmt.Fprintf(c, "%s:%d got %s", p.Name, port, line)
+		br.Peek(1) // the client ends it
+		return
+	}
 	for {
 		s, err := readHead(br)
 		if err != nil {
@@ -154,8 +169,28 @@ func (p *Pod) serve(c net.Conn, port uint16) {
 		if err != nil {
 			return
 		}
+		if s.isCheck() {
+			if !s.check(c, string(body)) {
+				return
+			}
+			continue
+		}
 		s.Body = short(string(body))
-		if _, err := c.Write(s.answer(s.Method, s.values)); err != nil || slices.Contains(s.values("connection"), "close") {
+		answer := s.answer(s.Method, s.values)
+		switch how := p.tries.next(&s); how {
+		case "":
+		case "reset":
+			return
+		case "hang":
+			br.Peek(1) // until the connection ends
+			return
+		default:
+			answer = s.answer(s.Method, how.values(s.values))
+		}
+		if _, err := c.Write(answer); err == nil && len(s.values(triesHeader)) > 0 {
+			br.Peek(1) // a reset now might overtake the answer; the other side ends what it was told to close
+			return
+		} else if err != nil || slices.Contains(s.values("connection"), "close") {
 			return
 		}
 	}
@@ -243,8 +278,10 @@ func (s *Seen) values(name string) []string {
 // encode packs a Seen for its header.
 func (s Seen) encode() string {
 	s.Headers = slices.Clone(s.Headers)
-	for i := range s.Headers {
-		s.Headers[i][1] = short(s.Headers[i][1])
+	for i, h := range s.Headers {
+		if h[0] != checkedHeader {
+			s.Headers[i][1] = short(h[1])
+		}
 	}
 	s.Target = short(s.Target)
 	b, err := json.Marshal(s)
@@ -274,7 +311,12 @@ func (s *Seen) want(values func(string) []string) (status int, headers []string,
 	if v := values("x-want-body"); len(v) > 0 {
 		body = v[0]
 	}
-	return status, values("x-want-header"), body
+	for _, h := range values("x-want-header") {
+		if strings.Contains(h, ":") {
+			headers = append(headers, h)
+		}
+	}
+	return status, headers, body
 }
 
 // answer is the HTTP/1.1 response.
@@ -287,7 +329,10 @@ func (s *Seen) answer(method string, values func(string) []string) []byte {
 	if status == 204 || status == 304 {
 		return append(out, "\r\n"...)
 	}
-	out = fmt.Appendf(out, "content-type: text/plain\r\ncontent-length: %d\r\n\r\n", len(body))
+	if !strings.Contains(strings.ToLower(string(out)), "\ncontent-type:") {
+		out = append(out, "content-type: text/plain\r\n"...)
+	}
+	out = fmt.Appendf(out, "content-length: %d\r\n\r\n", len(body))
 	if method != "HEAD" {
 		out = append(out, body...)
 	}
@@ -296,6 +341,10 @@ func (s *Seen) answer(method string, values func(string) []string) []byte {
 
 // answer2 is the HTTP/2 response.
 func (p *Pod) answer2(w http.ResponseWriter, r *http.Request, port uint16) {
+	if strings.HasPrefix(r.URL.Path, checkMethod) {
+		p.authz.ServeHTTP(w, r)
+		return
+	}
 	s := Seen{Pod: p.Name, Port: port, Method: r.Method, Target: r.RequestURI, Proto: r.Proto, Headers: [][2]string{{"host", r.Host}}}
 	for _, k := range slices.Sorted(func(yield func(string) bool) {
 		for k := range r.Header {
@@ -312,15 +361,31 @@ func (p *Pod) answer2(w http.ResponseWriter, r *http.Request, port uint16) {
 	ctrl.SetReadDeadline(time.Now().Add(10 * time.Second))
 	body, _ := io.ReadAll(r.Body)
 	s.Body = short(string(body))
-	status, headers, text := s.want(s.values)
+	values := s.values
+	switch how := p.tries.next(&s); how {
+	case "":
+	case "reset":
+		panic(http.ErrAbortHandler)
+	case "hang":
+		<-r.Context().Done()
+		return
+	default:
+		values = how.values(s.values)
+	}
+	status, headers, text := s.want(values)
 	h := w.Header()
 	h.Set(seenHeader, s.encode())
 	for _, line := range headers {
 		k, v, _ := strings.Cut(line, ":")
+		if k == "connection" {
+			continue // of HTTP/1.1
+		}
 		h.Add(k, strings.TrimSpace(v))
 	}
 	h["Date"] = nil
-	h.Set("Content-Type", "text/plain")
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "text/plain")
+	}
 	w.WriteHeader(status)
 	if status != 204 && status != 304 {
 		io.WriteString(w, text)

@@ -33,9 +33,10 @@ func Binary() (string, error) {
 
 // Process is a running Envoy.
 type Process struct {
-	Addr  netip.AddrPort // of connect_terminate
-	Admin netip.AddrPort
-	Pid   int
+	Addr   netip.AddrPort // of connect_terminate
+	Direct netip.AddrPort // of the listener for clients whose address shall be seen, if there is one
+	Admin  netip.AddrPort
+	Pid    int
 
 	cmd  *exec.Cmd
 	log  string
@@ -119,13 +120,20 @@ func (p *Process) ready(ctx context.Context, file string) error {
 		return err
 	}
 	for _, s := range l.Statuses {
-		if s.Name == "connect_terminate" {
-			a, err := netip.ParseAddr(s.Address.Socket.Address)
-			p.Addr = netip.AddrPortFrom(a, s.Address.Socket.Port)
+		into := map[string]*netip.AddrPort{"connect_terminate": &p.Addr, directName: &p.Direct}[s.Name]
+		if into == nil {
+			continue
+		}
+		a, err := netip.ParseAddr(s.Address.Socket.Address)
+		if err != nil {
 			return err
 		}
+		*into = netip.AddrPortFrom(a, s.Address.Socket.Port)
 	}
-	return errors.New("envoy has no connect_terminate")
+	if !p.Addr.IsValid() {
+		return errors.New("envoy has no connect_terminate")
+	}
+	return nil
 }
 
 // Get reads a page of the admin interface.

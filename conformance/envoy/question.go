@@ -20,6 +20,7 @@ type Question struct {
 	Subject   string // what it asks about, a service
 	Rule      string // whose decision it probes; empty: none in particular
 	Kind      string // of the corpus part: route, rbac, template, normalize, header, malformed, sample
+	Note      string // what is special about it, for whoever reads a difference
 	Client    Client
 	Authority string // of the tunnel: VIP and port
 
@@ -28,6 +29,11 @@ type Question struct {
 	Body                 string
 	Raw                  []byte // instead of the above: bytes to send as they are
 	Proto2               bool   // ask over HTTP/2 inside the tunnel
+	Tries                string // how applications treat one try after the other, separated by commas
+	Audit                bool   // compare whether it was audited
+	TCP                  bool   // send Raw over a plain connection, which a line answers
+	Direct               bool   // show the oracle the client's address, which its tunnels hide
+	Claims               Object // of the token that the request carries and that is valid; nil: none
 }
 
 // Bytes is the request as it goes over an HTTP/1.1 connection.
@@ -50,6 +56,11 @@ func (q *Question) Bytes() []byte {
 
 // String is the request in one line.
 func (q *Question) String() string {
+	if q.Note != "" {
+		own := *q
+		own.Note = ""
+		return q.Note + ": " + own.String()
+	}
 	if q.Raw != nil {
 		return fmt.Sprintf("%s %s as %v: %.120q", q.ID, q.Subject, q.Client, q.Raw)
 	}

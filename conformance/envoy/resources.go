@@ -115,3 +115,12 @@ func get(v any, keys ...any) any {
 func str(v any) string { s, _ := v.(string); return s }
 
 func list(v any) []any { l, _ := v.([]any); return l }
+
+// mustJSON writes what consists of maps, lists, strings and numbers.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

@@ -9,6 +9,8 @@ type World struct {
 	Namespace string
 	Backends  []string // services that routes send to; each has one pod of its name
 	Subjects  []*Subject
+	Providers []Provider // external authorizers
+	JWKS      string     // the keys of all issuers
 }
 
 // Subject is one service that is asked about. Without backends in its rules its
@@ -19,15 +21,33 @@ type Subject struct {
 	Index    int    // gives its address
 	Norm     string // NONE, BASE, MERGE_SLASHES, DECODE_AND_MERGE_SLASHES
 	HTTP2    bool   // the port is declared h2c
+	TCP      bool   // the port is declared tcp
+	Direct   bool   // its questions show the oracle the client's address
 	Routes   []RouteRule
 	Policies []Policy
+	JWT      []JWTRule
 }
 
 // VIP is the subject's address.
 func (s *Subject) VIP() string { return fmt.Sprintf("10.97.%d.%d", 1+s.Index/200, 1+s.Index%200) }
 
 // Authority is what tunnels to it ask for.
-func (s *Subject) Authority() string { return s.VIP() + ":80" }
+func (s *Subject) Authority() string { return fmt.Sprint(s.VIP(), ":", s.port()) }
+
+func (s *Subject) port() int {
+	if s.TCP {
+		return 5432
+	}
+	return 80
+}
+
+// cluster is the name of its cluster and chain.
+func (s *Subject) cluster(ns string) string {
+	if s.TCP {
+		return "inbound-vip|5432|tcp|" + s.Host(ns)
+	}
+	return clusterName(s.Host(ns))
+}
 
 // Host is its DNS name.
 func (s *Subject) Host(ns string) string { return s.Name + "." + ns + ".svc.cluster.local" }
@@ -42,6 +62,51 @@ type RouteRule struct {
 	Redirect *Redirect
 	CORS     *CORS
 	Backends []WeightedBackend // empty with a redirect
+
+	Retry   *Retry
+	Timeout string // of the request, as protojson writes durations
+	Abort   *Abort
+}
+
+// Retry of a rule. Beyond Attempts, PerTry and Codes only Istio can say it, so a
+// world with them has no Kubernetes form.
+type Retry struct {
+	On              string // tokens; empty: istiod's default
+	Codes           []int
+	Attempts        int
+	PerTry, Backoff string // durations as protojson writes them
+}
+
+// Abort answers every request by itself: a fault of 100 %.
+type Abort struct{ Status, GRPC int }
+
+// JWTRule is one of a RequestAuthentication.
+type JWTRule struct {
+	Issuer                  string
+	Audiences               []string
+	FromHeaders             [][2]string // name, prefix
+	FromParams, FromCookies []string
+	Forward                 bool
+	PayloadHeader           string
+	ClaimHeaders            [][2]string // header, claim
+}
+
+// Provider is an external authorizer of meshConfig.extensionProviders. It is the
+// pod that [World.authorizer] names.
+type Provider struct {
+	Name          string
+	GRPC          bool
+	Where         string // up, down: nothing listens, empty: no endpoint
+	Timeout       string // as protojson writes it
+	FailOpen      bool
+	StatusOnError int
+	PathPrefix    string
+
+	IncludeHeaders                                       []string
+	AddHeaders                                           [][2]string
+	UpstreamOnAllow, DownstreamOnAllow, DownstreamOnDeny []string
+	MaxBody                                              int
+	PartialBody, BodyAsBytes                             bool
 }
 
 // RouteMatch is one HTTPRouteMatch.
@@ -96,13 +161,14 @@ type WeightedBackend struct {
 
 // Policy is one AuthorizationPolicy of a subject.
 type Policy struct {
-	Name, Action string // ALLOW, DENY, AUDIT
+	Name, Action string // ALLOW, DENY, AUDIT, CUSTOM
+	Provider     string // of CUSTOM
 	Rules        []PolicyRule
 }
 
 // PolicyRule is one rule.
 type PolicyRule struct {
-	From []Fields // each: principals, namespaces, serviceAccounts, ipBlocks, remoteIpBlocks and their not twins
+	From []Fields // each: principals, namespaces, serviceAccounts, trustDomains, requestPrincipals, ipBlocks, remoteIpBlocks and their not twins
 	To   []Fields // each: hosts, ports, methods, paths and their not twins
 	When []Condition
 }

@@ -12,6 +12,7 @@ type StockOptions struct {
 	Address    string // where connect_terminate listens, on a free port
 	AccessLog  string // file; empty: no access log
 	GenerateID bool   // leave generate_request_id on, as istiod has it
+	Direct     bool   // add a listener for clients whose address shall be seen
 }
 
 // Stock turns istiod's resources into the static bootstrap of an Envoy that has
@@ -30,9 +31,6 @@ func Stock(r *Resources, o StockOptions) (Object, error) {
 	}
 	var clusters, listeners []any
 	for _, c := range r.Clusters {
-		if strings.HasPrefix(str(c["name"]), "outbound|") {
-			continue // of providers and foreign services, whose sockets are Istio's own
-		}
 		if c["type"] == "EDS" {
 			name := str(get(c, "eds_cluster_config", "service_name"))
 			c["type"] = "STATIC"
@@ -50,6 +48,13 @@ func Stock(r *Resources, o StockOptions) (Object, error) {
 		if get(l, "address", "socket_address") != nil {
 			l["address"] = Object{"socket_address": Object{"address": o.Address, "port_value": 0}}
 			delete(l, "additional_addresses")
+		}
+		listeners = append(listeners, l)
+	}
+	if o.Direct {
+		l, err := directListener(listeners, o.Address)
+		if err != nil {
+			return nil, err
 		}
 		listeners = append(listeners, l)
 	}

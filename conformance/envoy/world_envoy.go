@@ -24,7 +24,12 @@ func (w *World) podOf(backend string) string {
 
 // Resources are what istiod sends for the world. base gives connect_terminate,
 // connect_originate, the clusters behind them and the shape of main_internal.
-func (w *World) Resources(base *Resources) *Resources {
+func (w *World) Resources(base *Resources) *Resources { return w.build(base, false) }
+
+// OracleResources are Resources whose chains also tell which rules matched.
+func (w *World) OracleResources(base *Resources) *Resources { return w.build(base, true) }
+
+func (w *World) build(base *Resources, observe bool) *Resources {
 	base = clone(base)
 	out := &Resources{Endpoints: []Object{}}
 	for _, c := range base.Clusters {
@@ -33,21 +38,22 @@ func (w *World) Resources(base *Resources) *Resources {
 		}
 	}
 	for _, b := range w.Backends {
-		out.add(w.cluster(b+"."+w.Namespace+".svc.cluster.local", b, false), w.endpoints(b+"."+w.Namespace+".svc.cluster.local", b, w.podOf(b)))
+		name := clusterName(b + "." + w.Namespace + ".svc.cluster.local")
+		out.add(w.cluster(name, b, false), w.endpoints(name, b, w.podOf(b)))
 		out.Workloads = append(out.Workloads, w.workload(b, w.podOf(b)))
 	}
 	out.Workloads = append(out.Workloads, w.workload("subject", SubjectPod))
+	w.addProviders(out)
 	var chains, ranges []any
 	for _, s := range w.Subjects {
-		host := s.Host(w.Namespace)
-		out.add(w.cluster(host, s.Name, s.HTTP2), w.endpoints(host, "subject", SubjectPod))
-		name := clusterName(host)
-		chains = append(chains, Object{"name": name, "filters": []any{Object{"name": "envoy.filters.network.http_connection_manager", "typed_config": w.hcm(s)}}})
+		name := s.cluster(w.Namespace)
+		out.add(w.cluster(name, s.Name, s.HTTP2), w.endpoints(name, "subject", SubjectPod))
+		chains = append(chains, w.chain(s, observe))
 		ranges = append(ranges, Object{
 			"ranges": []any{Object{"address_prefix": s.VIP(), "prefix_len": 32}},
 			"on_match": Object{"matcher": Object{"matcher_tree": Object{
 				"input": Object{"name": "port", "typed_config": typed("extensions.matching.common_inputs.network.v3.DestinationPortInput")},
-				"exact_match_map": Object{"map": Object{"80": Object{"action": Object{"name": name,
+				"exact_match_map": Object{"map": Object{fmt.Sprint(s.port()): Object{"action": Object{"name": name,
 					"typed_config": Object{"@type": "type.googleapis.com/google.protobuf.StringValue", "value": name}}}}},
 			}}},
 		})
@@ -76,7 +82,9 @@ func (r *Resources) add(cluster, endpoints Object) {
 
 func clusterName(host string) string { return "inbound-vip|80|http|" + host }
 
-func (w *World) cluster(host, name string, h2 bool) Object {
+// cluster is one of a service. Its name ends in the host.
+func (w *World) cluster(cluster, name string, h2 bool) Object {
+	host := cluster[strings.LastIndexByte(cluster, '|')+1:]
 	socket := typed("extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport")
 	socket["passthrough_metadata"] = []any{
 		Object{"kind": Object{"host": Object{}}, "name": "envoy.filters.listener.original_dst"},
@@ -84,8 +92,8 @@ func (w *World) cluster(host, name string, h2 bool) Object {
 	}
 	socket["transport_socket"] = Object{"name": "envoy.transport_sockets.raw_buffer", "typed_config": typed("extensions.transport_sockets.raw_buffer.v3.RawBuffer")}
 	c := Object{
-		"name": clusterName(host), "alt_stat_name": clusterName(host) + ";", "type": "EDS",
-		"eds_cluster_config": Object{"eds_config": Object{"ads": Object{}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}, "service_name": clusterName(host)},
+		"name": cluster, "alt_stat_name": cluster + ";", "type": "EDS",
+		"eds_cluster_config": Object{"eds_config": Object{"ads": Object{}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}, "service_name": cluster},
 		"connect_timeout":    "10s", "lb_policy": "LEAST_REQUEST",
 		"circuit_breakers": Object{"thresholds": []any{Object{"max_connections": 4294967295, "max_pending_requests": 4294967295, "max_requests": 4294967295, "max_retries": 4294967295}}},
 		"common_lb_config": Object{"healthy_panic_threshold": Object{}},
@@ -100,9 +108,9 @@ func (w *World) cluster(host, name string, h2 bool) Object {
 	return c
 }
 
-func (w *World) endpoints(host, pod, addr string) Object {
+func (w *World) endpoints(cluster, pod, addr string) Object {
 	to := fmt.Sprint(addr, ":", backendPort)
-	return Object{"cluster_name": clusterName(host), "endpoints": []any{Object{
+	return Object{"cluster_name": cluster, "endpoints": []any{Object{
 		"locality": Object{"region": "r1", "zone": "z1"},
 		"lb_endpoints": []any{Object{
 			"endpoint":      Object{"address": Object{"envoy_internal_address": Object{"server_listener_name": "connect_originate", "endpoint_id": to}}},
@@ -125,17 +133,31 @@ func (w *World) workload(pod, addr string) Object {
 	}}
 }
 
-func (w *World) hcm(s *Subject) Object {
+// chain is the filter chain of a subject.
+func (w *World) chain(s *Subject, observe bool) Object {
+	name := s.cluster(w.Namespace)
+	if !s.TCP {
+		return Object{"name": name, "filters": []any{Object{"name": "envoy.filters.network.http_connection_manager", "typed_config": w.hcm(s, observe)}}}
+	}
+	proxy := typed("extensions.filters.network.tcp_proxy.v3.TcpProxy")
+	proxy["stat_prefix"], proxy["cluster"] = name, name
+	return Object{"name": name, "filters": append(w.rbacFilters(s, true), Object{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy})}
+}
+
+func (w *World) hcm(s *Subject, observe bool) Object {
 	h := typed("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager")
 	maps.Copy(h, Object{
 		"stat_prefix": "inbound_0.0.0.0_80;", "server_name": "istio-envoy", "stream_idle_timeout": "0s",
 		"use_remote_address": false, "proxy_100_continue": true,
 		"upgrade_configs":      []any{Object{"upgrade_type": "websocket"}},
 		"request_id_extension": Object{"typed_config": typed("extensions.request_id.uuid.v3.UuidRequestIdConfig")},
-		"http_filters":         w.filters(s),
+		"http_filters":         w.filters(s, observe),
 		"route_config": Object{"name": clusterName(s.Host(w.Namespace)), "validate_clusters": false,
 			"virtual_hosts": []any{Object{"name": "inbound|http|80", "domains": []any{"*"}, "routes": w.routes(s)}}},
 	})
+	if observe && len(s.rules()) > 0 {
+		get(h, "route_config", "virtual_hosts", 0).(Object)["response_headers_to_add"] = observations()
+	}
 	if s.Norm != "NONE" {
 		h["normalize_path"] = true
 		h["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
@@ -149,22 +171,12 @@ func (w *World) hcm(s *Subject) Object {
 	return h
 }
 
-func (w *World) filters(s *Subject) []any {
-	var out []any
-	for _, action := range []string{"AUDIT", "DENY", "ALLOW"} {
-		if p := rbacPolicies(w.Namespace, s.Policies, action); p != nil {
-			f := typed("extensions.filters.http.rbac.v3.RBAC")
-			rules := Object{"policies": p}
-			switch action {
-			case "AUDIT":
-				rules["action"] = "LOG"
-			case "DENY":
-				rules["action"] = "DENY"
-			}
-			f["rules"], f["shadow_rules_stat_prefix"] = rules, "istio_dry_run_allow_"
-			out = append(out, Object{"name": "envoy.filters.http.rbac", "typed_config": f})
-		}
+func (w *World) filters(s *Subject, observe bool) []any {
+	out := append(w.customFilters(s), w.jwtFilters(s)...)
+	if observe {
+		out = append(out, w.observers(s)...)
 	}
+	out = append(out, w.rbacFilters(s, false)...)
 	grpc := typed("extensions.filters.http.grpc_stats.v3.FilterConfig")
 	grpc["emit_filter_state"] = true
 	return append(out,
@@ -188,6 +200,15 @@ func (w *World) routes(s *Subject) []any {
 		r := w.action(clusterName(s.Host(w.Namespace)), nil)
 		return []any{Object{"name": "default", "match": Object{"prefix": "/"}, "route": r, "decorator": Object{"operation": s.Name + ":80/*"}}}
 	}
+	var out []any
+	for _, o := range w.ordered(s) {
+		out = append(out, w.route(s, o.rule, o.match))
+	}
+	return out
+}
+
+// ordered are the matches of all rules of a subject in istiod's order.
+func (w *World) ordered(s *Subject) []ordered {
 	var all []ordered
 	for i := range s.Routes {
 		r := &s.Routes[i]
@@ -216,14 +237,10 @@ func (w *World) routes(s *Subject) []any {
 		}
 		return 0
 	})
-	var out []any
-	for _, o := range all {
-		out = append(out, w.route(o.rule, o.match))
-	}
-	return out
+	return all
 }
 
-func (w *World) route(r *RouteRule, m RouteMatch) Object {
+func (w *World) route(s *Subject, r *RouteRule, m RouteMatch) Object {
 	match := Object{"case_sensitive": true}
 	switch {
 	case m.PathKind == "Exact":
@@ -258,7 +275,23 @@ func (w *World) route(r *RouteRule, m RouteMatch) Object {
 		out["redirect"] = d.envoy(m)
 		return out
 	}
-	a := w.action("", r.Backends)
+	if r.Abort != nil {
+		f := typed("extensions.filters.http.fault.v3.HTTPFault")
+		abort := Object{"percentage": Object{"numerator": 1000000, "denominator": "MILLION"}}
+		if r.Abort.Status != 0 {
+			abort["http_status"] = r.Abort.Status
+		} else {
+			abort["grpc_status"] = r.Abort.GRPC
+		}
+		f["abort"] = abort
+		out["typed_per_filter_config"] = Object{"envoy.filters.http.fault": f}
+	}
+	own := ""
+	if len(r.Backends) == 0 {
+		own = clusterName(s.Host(w.Namespace))
+	}
+	a := w.action(own, r.Backends)
+	r.resilience(a)
 	a["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
 	if rw := r.Rewrite; rw != nil {
 		if rw.Host != "" {
@@ -281,6 +314,36 @@ func (w *World) route(r *RouteRule, m RouteMatch) Object {
 		out["typed_per_filter_config"] = Object{"envoy.filters.http.cors": c.envoy()}
 	}
 	return out
+}
+
+// resilience sets timeouts and retries of a route's action.
+func (r *RouteRule) resilience(a Object) {
+	if r.Timeout != "" {
+		a["timeout"], a["max_grpc_timeout"] = r.Timeout, r.Timeout
+	}
+	if r.Retry == nil {
+		return
+	}
+	p := a["retry_policy"].(Object)
+	p["num_retries"] = r.Retry.Attempts
+	if r.Retry.On != "" {
+		p["retry_on"] = r.Retry.On
+	}
+	if r.Retry.Codes != nil {
+		if !strings.Contains(str(p["retry_on"]), "retriable-status-codes") {
+			p["retry_on"] = str(p["retry_on"]) + ",retriable-status-codes"
+		}
+		p["retriable_status_codes"] = r.Retry.Codes
+	}
+	if r.Retry.PerTry != "" {
+		p["per_try_timeout"] = r.Retry.PerTry
+	}
+	if r.Retry.Backoff != "" {
+		p["retry_back_off"] = Object{"base_interval": r.Retry.Backoff}
+	}
+	if r.Retry.Attempts == 0 {
+		delete(a, "retry_policy")
+	}
 }
 
 func (v ValueMatch) matcher() Object {

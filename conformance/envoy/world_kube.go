@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Manifests are the world's Kubernetes objects for the subjects of one
@@ -15,24 +16,35 @@ func (w *World) Manifests(norm string) []byte {
 			"gatewayClassName": "istio-waypoint", "listeners": []any{Object{"name": "mesh", "port": 15008, "protocol": "HBONE"}}}}, nil),
 		w.pod("subject", SubjectPod),
 	}
+	items = append(items, w.providerObjects()...)
 	for i, b := range w.Backends {
-		items = append(items, w.pod(b, w.podOf(b)), w.service(b, fmt.Sprint("10.97.0.", 1+i), false), w.slice(b, b, w.podOf(b)))
+		items = append(items, w.pod(b, w.podOf(b)), w.service(b, fmt.Sprint("10.97.0.", 1+i), httpPort), w.slice(b, b, w.podOf(b), httpPort))
 	}
 	for _, s := range w.Subjects {
-		if s.Norm != norm {
+		if s.Norm != norm || s.onlyIstiod() {
 			continue
 		}
-		items = append(items, w.service(s.Name, s.VIP(), s.HTTP2), w.slice(s.Name, "subject", SubjectPod))
+		items = append(items, w.service(s.Name, s.VIP(), s.kubePort()), w.slice(s.Name, "subject", SubjectPod, s.kubePort()))
+		if len(s.JWT) > 0 {
+			items = append(items, w.requestAuthentication(s))
+		}
 		if len(s.Routes) > 0 {
 			var rules []any
 			for i := range s.Routes {
-				rules = append(rules, s.Routes[i].kube())
+				r := s.Routes[i]
+				if len(r.Backends) == 0 && r.Redirect == nil {
+					r.Backends = []WeightedBackend{{Name: s.Name, Weight: 1}}
+				}
+				rules = append(rules, r.kube())
 			}
 			items = append(items, w.object("gateway.networking.k8s.io/v1", "HTTPRoute", s.Name, Object{"spec": Object{
 				"parentRefs": []any{Object{"group": "", "kind": "Service", "name": s.Name, "port": 80}}, "rules": rules}}, nil))
 		}
 		for _, p := range s.Policies {
 			spec := Object{"targetRefs": []any{Object{"group": "", "kind": "Service", "name": s.Name}}, "action": p.Action}
+			if p.Provider != "" {
+				spec["provider"] = Object{"name": p.Provider}
+			}
 			if len(p.Rules) > 0 {
 				var rules []any
 				for i := range p.Rules {
@@ -65,19 +77,48 @@ func (w *World) pod(name, ip string) Object {
 	}, nil)
 }
 
-func (w *World) service(name, vip string, h2 bool) Object {
-	port := Object{"name": "http", "port": 80, "targetPort": backendPort}
-	if h2 {
-		port["appProtocol"] = "kubernetes.io/h2c"
+// kubePort is a port of a Service, as its objects say it.
+type kubePort struct {
+	name, appProtocol string
+	number, target    int
+}
+
+var httpPort = kubePort{"http", "", 80, backendPort}
+
+func (s *Subject) kubePort() kubePort {
+	switch {
+	case s.TCP:
+		return kubePort{"tcp", "", s.port(), backendPort}
+	case s.HTTP2:
+		return kubePort{"http", "kubernetes.io/h2c", s.port(), backendPort}
+	}
+	return httpPort
+}
+
+func (w *World) service(name, vip string, p kubePort) Object {
+	port := Object{"name": p.name, "port": p.number, "targetPort": p.target}
+	if p.appProtocol != "" {
+		port["appProtocol"] = p.appProtocol
 	}
 	return w.object("v1", "Service", name, Object{"spec": Object{"clusterIP": vip, "clusterIPs": []any{vip}, "selector": Object{"app": name}, "ports": []any{port}}}, nil)
 }
 
-func (w *World) slice(service, pod, ip string) Object {
+func (w *World) slice(service, pod, ip string, p kubePort) Object {
 	return w.object("discovery.k8s.io/v1", "EndpointSlice", service+"-x", Object{
-		"addressType": "IPv4", "ports": []any{Object{"name": "http", "port": backendPort, "protocol": "TCP"}},
+		"addressType": "IPv4", "ports": []any{Object{"name": p.name, "port": p.target, "protocol": "TCP"}},
 		"endpoints": []any{Object{"addresses": []any{ip}, "conditions": Object{"ready": true}, "targetRef": Object{"kind": "Pod", "name": pod, "namespace": w.Namespace}}},
 	}, Object{"name": service + "-x", "namespace": w.Namespace, "labels": Object{"kubernetes.io/service-name": service}})
+}
+
+// onlyIstiod reports whether a subject has what no HTTPRoute can say.
+func (s *Subject) onlyIstiod() bool {
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if r.Abort != nil || r.Retry != nil && r.Retry.On != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *RouteRule) kube() Object {
@@ -127,6 +168,26 @@ func (r *RouteRule) kube() Object {
 	if filters != nil {
 		out["filters"] = filters
 	}
+	timeouts := Object{}
+	if t := r.Retry; t != nil {
+		o := Object{"attempts": t.Attempts}
+		if t.Codes != nil {
+			o["codes"] = t.Codes
+		}
+		if t.Backoff != "" {
+			o["backoff"] = millis(t.Backoff)
+		}
+		if t.PerTry != "" {
+			timeouts["backendRequest"] = millis(t.PerTry)
+		}
+		out["retry"] = o
+	}
+	if r.Timeout != "" {
+		timeouts["request"] = millis(r.Timeout)
+	}
+	if len(timeouts) > 0 {
+		out["timeouts"] = timeouts
+	}
 	for _, b := range r.Backends {
 		o := Object{"group": "", "kind": "Service", "name": b.Name, "port": 80, "weight": b.Weight}
 		if !b.Request.empty() {
@@ -138,6 +199,15 @@ func (r *RouteRule) kube() Object {
 		out["backendRefs"] = backends
 	}
 	return out
+}
+
+// millis writes a duration as the Gateway API reads it, which knows no fractions.
+func millis(d string) string {
+	t, err := time.ParseDuration(d)
+	if err != nil {
+		panic(err) // durations of worlds are constants
+	}
+	return fmt.Sprint(t.Milliseconds(), "ms")
 }
 
 func pathModifier(o Object, full, prefix *string) {
