@@ -216,6 +216,11 @@ func (s *Server) admit(nc net.Conn) bool {
 		// Closed and not left waiting: the client learns it now and may choose
 		// another waypoint.
 		s.stats.overLimit.Add(1)
+		if s.refusal.Allow() {
+			s.log.Warn("connection closed, there are too many", "addr", nc.RemoteAddr(), "limit", s.cfg.MaxConns, "unlogged", s.muted.Swap(0))
+		} else {
+			s.muted.Add(1)
+		}
 		_ = nc.Close()
 		return true
 	}

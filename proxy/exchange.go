@@ -98,6 +98,7 @@ type exchange struct {
 	pumps      sync.WaitGroup
 	generation int // of src that the attempt reads
 
+	placed               bool // it has a place among the requests under way
 	released             bool // the attempt's connection was given back
 	keepServer           bool
 	rawReceived, rawSent int64 // bytes behind a 101

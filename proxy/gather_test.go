@@ -32,18 +32,4 @@ func TestOverloadSheds(t *testing.T) {
 	if n := o.Used(resilience.Bytes); n != 0 {
 		t.Errorf("%d bytes are still charged", n)
 	}
-	o.SetLimit(resilience.Streams, 1)
-	c, ft := r.tunnel()
-	<-ft.decided
-	_, second := r.tunnel()
-	<-second.decided
-	if second.status != 503 || second.reason != "overload_streams" {
-		t.Errorf("answered %d %q", second.status, second.reason)
-	}
-	<-second.done
-	_ = c.Close()
-	<-ft.done
-	if o.Used(resilience.Streams) != 0 || o.Shed(resilience.Streams) != 1 {
-		t.Errorf("%d tunnels are charged, %d were shed", o.Used(resilience.Streams), o.Shed(resilience.Streams))
-	}
 }

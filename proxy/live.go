@@ -50,6 +50,7 @@ func (t *tunnel) enter(x *exchange) {
 }
 
 func (t *tunnel) leave(x *exchange) {
+	x.giveRoom()
 	t.mu.Lock()
 	if x.prev != nil {
 		x.prev.next = x.next

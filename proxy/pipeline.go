@@ -55,7 +55,7 @@ func (x *exchange) decide() bool {
 		return false
 	}
 	x.rec.Service = t.serviceOf(x.chain)
-	ok := x.prepare() && x.usable() && x.stages() && x.choose()
+	ok := x.prepare() && x.room() && x.usable() && x.stages() && x.choose()
 	x.chain = nil
 	return ok
 }

@@ -75,6 +75,9 @@ type Proxy struct {
 	unwatch  func()
 	poke     chan struct{} // wakes the sweeper
 
+	held    atomic.Int32  // tunnels that wait for room
+	freed   chan struct{} // fixed after New: tells them of some
+	inside  atomic.Int32  // tunnels over the limit that are answered inside
 	dates   dates
 	workers workers
 	pools   poolSet
@@ -112,7 +115,7 @@ func New(o Options) *Proxy {
 	if o.Overload == nil {
 		o.Overload = new(resilience.Overload)
 	}
-	p := &Proxy{opts: o, sessions: o.Sessions, overload: o.Overload, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1)}
+	p := &Proxy{opts: o, sessions: o.Sessions, overload: o.Overload, log: o.Log, replay: resilience.NewReplayBudget(o.ReplayBytes), poke: make(chan struct{}, 1), freed: make(chan struct{}, maxInside)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if o.Names == nil {
 		p.names = NewNames(nil)

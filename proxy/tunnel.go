@@ -49,7 +49,7 @@ type tunnel struct {
 	mutual  bool
 	shard   uint32
 	drained <-chan struct{}
-	over    bool // there was no room for it: its first request is answered 503
+	over    bool      // there was no room for it: its first request is answered 503
 	dry     *exchange // of Explain: nobody outside is asked
 
 	// owned by the tunnel's goroutine
@@ -111,6 +111,9 @@ func (t *tunnel) open() *config.Chain {
 	}
 	t.opened = true
 	t.p.tunnels.add(t)
+	if t.over {
+		t.drain() // it ends behind the answer to its first request
+	}
 	return c
 }
 
@@ -122,7 +125,7 @@ func (t *tunnel) finish() {
 	}
 	if t.opened {
 		t.p.tunnels.remove(t)
-		t.p.overload.Release(resilience.Streams, 1)
+		t.giveRoom()
 	}
 	if w, ok := t.in.(interface{ OnReset(func()) }); ok {
 		w.OnReset(nil)
@@ -166,7 +169,7 @@ func (t *tunnel) admit() (*config.Chain, bool) {
 		return nil, false
 	}
 	t.peer = t.source(snap)
-	if err := t.p.overload.Acquire(resilience.Streams, 1); err != nil {
+	if !t.takeRoom() && !t.refuseInside(c) {
 		reason := resilience.Streams.String()
 		t.recordTCP(c, func(r *telemetry.Record) {
 			r.Code, r.Flags, r.Details, r.Reason = 503, telemetry.FlagUO, reason, reason
@@ -178,13 +181,13 @@ func (t *tunnel) admit() (*config.Chain, bool) {
 		// Nothing more will be learnt of this connection: say no at the door.
 		if d, flags, ok := t.allowed(c); !ok {
 			t.recordTCP(c, func(r *telemetry.Record) { deniedConn(r, d, flags) })
-			t.p.overload.Release(resilience.Streams, 1)
+			t.giveRoom()
 			_ = in.RefuseReason(403, string(d.Reason)+" "+d.Policy)
 			return nil, false
 		}
 	}
 	if in.Accept() != nil {
-		t.p.overload.Release(resilience.Streams, 1)
+		t.giveRoom()
 		return nil, false
 	}
 	return c, true

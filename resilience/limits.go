@@ -178,8 +178,17 @@ func (g *gate) take(full error) error {
 	return nil
 }
 
-// takeN never lets used pass max, not even for a moment.
+// takeN counts what it refuses.
 func (g *gate) takeN(n int64) bool {
+	if g.tryN(n) {
+		return true
+	}
+	g.refused.Add(1)
+	return false
+}
+
+// tryN never lets used pass max, not even for a moment.
+func (g *gate) tryN(n int64) bool {
 	limit := g.max.Load()
 	if limit == 0 {
 		g.used.Add(n)
@@ -188,7 +197,6 @@ func (g *gate) takeN(n int64) bool {
 	for {
 		u := g.used.Load()
 		if n > limit-u {
-			g.refused.Add(1)
 			return false
 		}
 		if g.used.CompareAndSwap(u, u+n) {

@@ -7,7 +7,8 @@ type Resource uint8
 const (
 	Connections Resource = iota // inbound HBONE connections
 	Streams                     // open tunnels
-	Pending                     // requests that wait for an upstream connection
+	Requests                    // requests under way
+	Pending                     // those of them that wait for an upstream connection
 	Bytes                       // buffered bytes
 	resources
 )
@@ -19,6 +20,8 @@ func (r Resource) String() string {
 		return "overload_connections"
 	case Streams:
 		return "overload_streams"
+	case Requests:
+		return "overload_requests"
 	case Pending:
 		return "overload_pending"
 	case Bytes:
@@ -35,7 +38,7 @@ func (s *Shed) Error() string        { return "overflow: " + s.Resource.String()
 func (s *Shed) Is(target error) bool { return target == ErrOverflow }
 
 // sheds are the only values of Shed, so that shedding does not allocate.
-var sheds = [resources]Shed{{Connections}, {Streams}, {Pending}, {Bytes}}
+var sheds = [resources]Shed{{Connections}, {Streams}, {Requests}, {Pending}, {Bytes}}
 
 // Overload admits work while the process has room, and sheds the rest early:
 // work refused at the door costs little, work given up in the middle costs all.
@@ -52,6 +55,9 @@ func (o *Overload) Acquire(r Resource, n int64) error {
 	}
 	return nil
 }
+
+// Try is Acquire that counts nothing as shed: the caller asks again.
+func (o *Overload) Try(r Resource, n int64) bool { return o.gates[r].tryN(n) }
 
 // Release gives n back.
 func (o *Overload) Release(r Resource, n int64) { o.gates[r].used.Add(-n) }

@@ -16,7 +16,7 @@ var (
 	descPanics   = gauge("waypoint_panics_total", "Panics contained to one tunnel. Each is a bug and was logged.")
 	descEjected  = prometheus.NewDesc("waypoint_outlier_events_total", "What outlier detection did with endpoints.", []string{"event"}, nil)
 	descCircuits = gauge("waypoint_circuit_breakers_opened_total", "Times that an error-rate circuit breaker opened.")
-	descShed     = prometheus.NewDesc("waypoint_overload_shed_total", "Work refused with 503 since the process had too much of the resource.", []string{"resource"}, nil)
+	descShed     = prometheus.NewDesc("waypoint_overload_shed_total", "Work refused, with 503 or for connections by closing them, since the process had too much of the resource.", []string{"resource"}, nil)
 	descCertEnds = gauge("waypoint_certificate_expiration_timestamp_seconds", "When the waypoint's own certificate ends.")
 )
 
@@ -40,12 +40,17 @@ func (in *instance) Collect(ch chan<- prometheus.Metric) {
 	for event, n := range map[string]uint64{"ejected": in.events.Ejections.Load(), "held_in": in.events.HeldIn.Load(), "returned": in.events.Returns.Load()} {
 		ch <- prometheus.MustNewConstMetric(descEjected, prometheus.CounterValue, float64(n), event)
 	}
-	for _, r := range []resilience.Resource{resilience.Streams, resilience.Pending, resilience.Bytes} {
-		ch <- prometheus.MustNewConstMetric(descShed, prometheus.CounterValue, float64(in.overload.Shed(r)), r.String())
+	shed(ch, resilience.Connections, uint64(in.server.Stats().OverLimit))
+	for _, r := range []resilience.Resource{resilience.Streams, resilience.Requests, resilience.Pending, resilience.Bytes} {
+		shed(ch, r, in.overload.Shed(r))
 	}
 	if s := in.ids.SVID(); s != nil {
 		send(descCertEnds, prometheus.GaugeValue, float64(s.NotAfter.Unix()))
 	}
+}
+
+func shed(ch chan<- prometheus.Metric, r resilience.Resource, n uint64) {
+	ch <- prometheus.MustNewConstMetric(descShed, prometheus.CounterValue, float64(n), r.String())
 }
 
 var (
