@@ -163,6 +163,10 @@ func (t *Tunnel) BytesReceived() int64 { return t.st.BytesReceived() }
 // BytesSent counts payload bytes to the peer.
 func (t *Tunnel) BytesSent() int64 { return t.st.BytesSent() }
 
+// Unsent counts the payload bytes written last that never left, once the
+// connection below broke; 0 before. They may be written elsewhere.
+func (t *Tunnel) Unsent() int64 { return t.st.Unsent() }
+
 // String names the tunnel in logs.
 func (t *Tunnel) String() string {
 	return t.link.peer.URI + " -> " + strconv.Quote(t.authority)

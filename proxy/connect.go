@@ -65,6 +65,14 @@ type netConn struct {
 
 func newNetConn(c hbone.Conn, ahead []byte) *netConn { return &netConn{Conn: c, ahead: ahead} }
 
+// Unsent implements what h2 asks a connection for that runs in a tunnel.
+func (c *netConn) Unsent() int64 {
+	if u, ok := c.Conn.(interface{ Unsent() int64 }); ok {
+		return u.Unsent()
+	}
+	return 0
+}
+
 // Read gives the bytes read ahead first.
 func (c *netConn) Read(p []byte) (int, error) {
 	if len(c.ahead) > 0 {

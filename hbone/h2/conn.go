@@ -60,8 +60,11 @@ type Conn struct {
 	peerEnds    closedIDs
 
 	// Writing.
-	wbuf        []byte // frames to flush; nil when empty
-	control     int    // control frames among them
+	wbuf        []byte           // frames to flush; nil when empty
+	taken       int64            // bytes of wbuf that were given to a flush so far
+	handed      int64            // of these, what nc took
+	unsent      map[uint32]int64 // DATA bytes that never left, by stream; see Stream.Unsent
+	control     int              // control frames among them
 	flushing    bool
 	flushSeq    uint64
 	flushed     sync.Cond // a flush ended
@@ -255,6 +258,7 @@ func (c *Conn) Open(h *Head, f Flags) (*Stream, error) {
 	s.noBody = h.Method == "HEAD"
 	s.tunnel = h.Method == "CONNECT"
 	s.headSent = true
+	s.at = c.taken + int64(len(c.wbuf))
 	c.appendHead(s.id, h, f&End != 0)
 	if f&End != 0 {
 		s.sendEnded = true
@@ -328,6 +332,7 @@ func (c *Conn) closeLocked(err error) {
 		p.answer(ErrClosed)
 	}
 	c.pings = nil
+	c.noteUnsent(c.wbuf, 0)
 	if !c.flushing {
 		putBuf(c.wbuf)
 	}

@@ -133,30 +133,35 @@ func (c *Conn) flushOnce() {
 		c.room.Broadcast()
 	}
 	c.wakeWaiter() // there is room again: let the next writer fill it meanwhile
+	c.taken += int64(len(buf))
 	c.mu.Unlock()
-	err := c.writeOut(buf)
-	putBuf(buf)
+	n, err := c.writeOut(buf)
 	c.mu.Lock()
 	c.flushSeq++
+	c.handed += int64(n)
 	if err != nil {
+		c.noteUnsent(buf, n)
 		c.closeLocked(err)
 	}
+	putBuf(buf)
 }
 
 // tlsRecord is the most that one TLS record carries (RFC 8446 section 5.1).
 const tlsRecord = 16 << 10
 
-func (c *Conn) writeOut(buf []byte) error {
+// writeOut returns how many bytes may have left: on TLS those of whole records,
+// since a part of one means nothing to the peer, and all of them where records were
+// gathered.
+func (c *Conn) writeOut(buf []byte) (int, error) {
 	if c.cork == nil || len(buf) <= tlsRecord {
-		_, err := c.nc.Write(buf)
-		return err
+		return c.nc.Write(buf)
 	}
 	c.cork.Hold()
 	_, err := c.nc.Write(buf)
 	if ferr := c.cork.Flush(); err == nil {
 		err = ferr
 	}
-	return err
+	return len(buf), err
 }
 
 // kick has the buffer flushed without blocking the caller. The reader uses it:

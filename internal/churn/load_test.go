@@ -31,7 +31,8 @@ type failure struct {
 	kind  kind
 	id    string
 	post  bool
-	begun bool // a 200 had arrived
+	begun bool      // a 200 had arrived
+	since time.Time // of the answer before, on the same connection; zero: none
 	what  string
 }
 
@@ -62,19 +63,22 @@ func (l *load) run(ctx context.Context, k kind) {
 		tr.Protocols.SetUnencryptedHTTP2(true)
 	}
 	defer tr.CloseIdleConnections()
+	var last time.Time
 	for i := 0; ctx.Err() == nil; i++ {
 		id := fmt.Sprintf("churn-%d", l.ids.Add(1))
-		f := failure{kind: k, id: id, post: k == grpc || i%2 == 1}
+		f := failure{kind: k, id: id, post: k == grpc || i%2 == 1, since: last}
 		if f.post {
 			l.mu.Lock()
 			l.posts = append(l.posts, id)
 			l.mu.Unlock()
 		}
 		l.sent[k].Add(1)
-		if f.what = l.one(tr, &f); f.what == "" {
+		f.what = l.one(tr, &f)
+		f.at = time.Now()
+		last = f.at
+		if f.what == "" {
 			continue
 		}
-		f.at = time.Now()
 		l.mu.Lock()
 		l.failures = append(l.failures, f)
 		l.mu.Unlock()

@@ -6,11 +6,12 @@ import (
 
 // Conn is the byte stream a codec runs on: a tunnel or a plain TCP connection.
 //
-// Two optional methods are used where a Conn has them: WaitReadable() error
+// Three optional methods are used where a Conn has them: WaitReadable() error
 // blocks as Read does (deadline included) until a Read would return at once,
 // which lets an idle server connection own no buffer; Readable() bool says the
 // same without blocking, which is how an idle client connection learns that its
-// peer hung up. A Conn with SyscallConn (TCP) needs neither.
+// peer hung up. A Conn with SyscallConn (TCP) needs neither. A third, Unsent()
+// int64, counts the bytes written last that never left a connection that broke.
 type Conn interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)

@@ -197,8 +197,14 @@ func (x *client) Read(p []byte) (int, error) {
 // Trailers implements [codec.Client].
 func (x *client) Trailers() []attrs.Field { return x.s.trailers }
 
-// Sent implements [codec.Client].
-func (x *client) Sent() int64 { return x.out.sent }
+// Sent implements [codec.Client]. What a tunnel took and never sent on does not
+// count.
+func (x *client) Sent() int64 {
+	if u, ok := x.c.(interface{ Unsent() int64 }); ok {
+		return max(0, x.out.sent-u.Unsent())
+	}
+	return x.out.sent
+}
 
 // SetReadDeadline implements [codec.Client].
 func (x *client) SetReadDeadline(t time.Time) error { return x.c.SetReadDeadline(t) }

@@ -257,9 +257,13 @@ func (x *client) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// Sent implements [codec.Client].
+// Sent implements [codec.Client]. A request whose head never left the connection
+// has sent nothing.
 func (x *client) Sent() int64 {
 	if st := x.st.Load(); st != nil {
+		if st.HeadUnsent() {
+			return 0
+		}
 		return x.size + st.BytesSent()
 	}
 	return 0
