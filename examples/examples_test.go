@@ -19,13 +19,18 @@ import (
 
 // question is one line of an expected.jsonl, which is not read as a manifest.
 type question struct {
+	Method   string            `json:"method"` // GET
 	URL      string            `json:"url"`
+	SNI      string            `json:"sni"`
 	Headers  map[string]string `json:"headers"`
 	Status   int               `json:"status"`
 	Route    string            `json:"route"`
 	Rule     string            `json:"rule"`
 	Backends []string          `json:"backends"` // names of services
 	NotAsked []string          `json:"notAsked"` // what explain leaves out
+	Action   string            `json:"action"`   // empty: any
+	Location string            `json:"location"`
+	Upstream string            `json:"upstream"` // host and path, empty: any
 }
 
 func TestExamples(t *testing.T) {
@@ -67,7 +72,7 @@ func TestExamples(t *testing.T) {
 				if err := json.Unmarshal(line, &q); err != nil {
 					t.Fatal(err)
 				}
-				ask := proxy.Question{URL: q.URL, From: client}
+				ask := proxy.Question{Method: q.Method, URL: q.URL, SNI: q.SNI, From: client}
 				for k, v := range q.Headers {
 					ask.Headers = append(ask.Headers, attrs.Field{Name: k, Value: v})
 				}
@@ -81,6 +86,9 @@ func TestExamples(t *testing.T) {
 				}
 				if e.Status != q.Status || e.Route != q.Route || e.Rule != q.Rule || strings.Join(backends, " ") != strings.Join(q.Backends, " ") || !slices.Equal(e.NotAsked, q.NotAsked) {
 					t.Errorf("%s: %d by %q %q to %v, not asked %q", q.URL, e.Status, e.Route, e.Rule, backends, e.NotAsked)
+				}
+				if q.Action != "" && e.Action != q.Action || e.Location != q.Location || q.Upstream != "" && e.Host+e.Upstream != q.Upstream {
+					t.Errorf("%s: %s, Location %q, upstream %s%s", q.URL, e.Action, e.Location, e.Host, e.Upstream)
 				}
 			}
 		})

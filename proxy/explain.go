@@ -38,12 +38,13 @@ type Question struct {
 type Explanation struct {
 	Destination string `json:"destination"` // key of the destination addressed
 	Decision    string `json:"decision"`    // of the policies: allow or deny
-	Action      string `json:"action"`      // forward, or answer
-	Status      int    `json:"status"`      // what this waypoint would answer itself; 200 where it would forward
+	Action      string `json:"action"`      // forward, answer, or close: a connection ends without an answer
+	Status      int    `json:"status"`      // what this waypoint would answer itself; 200 where it would forward, 0 where it would close
+	Connection  bool   `json:"connection"`  // without HTTP: the fields of requests are empty
 	Path        string `json:"path"`        // normalized, as policies and routes see it
-	Route       string `json:"route,omitempty"`
-	Rule        string `json:"rule,omitempty"` // name, or index in the route
-	Match       int    `json:"match"`          // index in the rule
+	Route       string `json:"route"`
+	Rule        string `json:"rule"`  // name, or index in the route
+	Match       int    `json:"match"` // index in the rule
 	Upstream    string `json:"upstreamPath,omitempty"`
 	Host        string `json:"upstreamHost,omitempty"`
 	Location    string `json:"location,omitempty"`

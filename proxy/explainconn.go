@@ -20,7 +20,7 @@ func explainConn(t *tunnel, c *config.Chain, x *exchange) *Explanation {
 	r := &s.rec
 	r.Reset()
 	e := &Explanation{
-		Destination: c.Spec.Key, Decision: "allow", Action: "close", Match: -1,
+		Destination: c.Spec.Key, Connection: true, Decision: "allow", Action: "close", Match: -1,
 		Backends: []ExplainedBackend{}, Policies: []authz.Considered{}, Routes: []routing.Considered{},
 	}
 	if !s.declared && c.HTTPOnly {

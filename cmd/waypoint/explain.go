@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,20 +22,24 @@ import (
 
 func explainCommand() *cobra.Command {
 	var (
-		mesh                      meshFlags
-		dir, from, source, output string
-		headers                   []string
+		mesh        meshFlags
+		dir, output string
+		q           asked
 	)
 	cmd := &cobra.Command{
-		Use:   "explain METHOD URL",
-		Short: "Say which route and policy decide a request, and why",
+		Use:   "explain [METHOD] URL",
+		Short: "Say which route and policy decide a request or connection, and why",
 		Long: `explain takes one request through the code that serves real ones, sends nothing,
 and prints which rule won, which lost and why, which policies were considered,
 and what the waypoint would answer.
 
   waypoint explain --config DIR GET http://cart.shop.svc.cluster.local/v2/x \
-      -H 'x-canary: true' --from clients/curl`,
-		Args: cobra.ExactArgs(2),
+      -H 'x-canary: true' --from clients/curl
+
+A URL of scheme tcp or tls is a connection without HTTP:
+
+  waypoint explain --config DIR tls://web.shop:443 --sni a.example --from clients/curl`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := mesh.options()
 			if err != nil {
@@ -54,11 +59,14 @@ and what the waypoint would answer.
 			defer run.Watch(&store)()
 			snap, _ := config.Compile(m, nil, config.Env{State: proxy.BackendState, Stage: run.Compile})
 			store.Swap(snap)
-			q, err := question(args[0], args[1], from, source, headers, snap.Mesh.TrustDomain)
+			if q.url = args[len(args)-1]; len(args) > 1 {
+				q.method = args[0]
+			}
+			ask, err := q.question(snap.Mesh.TrustDomain)
 			if err != nil {
 				return err
 			}
-			e, err := proxy.Explain(&store, q)
+			e, err := proxy.Explain(&store, ask)
 			if err != nil {
 				return err
 			}
@@ -66,7 +74,7 @@ and what the waypoint would answer.
 			case "json":
 				return writeJSON(cmd.OutOrStdout(), e)
 			case "text":
-				printExplanation(cmd.OutOrStdout(), q, e)
+				printExplanation(cmd.OutOrStdout(), ask, e)
 				return nil
 			}
 			return fmt.Errorf("-o %q: use text or json", output)
@@ -74,18 +82,26 @@ and what the waypoint would answer.
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&dir, "config", "", "directory of manifests")
-	fs.StringVar(&from, "from", "", "client: namespace/service-account, or a SPIFFE URI; empty: no identity")
-	fs.StringVar(&source, "source", "", "address of the client's pod")
-	fs.StringArrayVarP(&headers, "header", "H", nil, "request header, 'name: value'; may be repeated")
+	fs.StringVar(&q.from, "from", "", "client: namespace/service-account, or a SPIFFE URI; empty: no identity")
+	fs.StringVar(&q.source, "source", "", "address of the client's pod")
+	fs.StringVar(&q.sni, "sni", "", "server name of the client's TLS")
+	fs.StringArrayVarP(&q.headers, "header", "H", nil, "request header, 'name: value'; may be repeated")
 	fs.StringVarP(&output, "output", "o", "text", "text or json")
 	mesh.register(fs)
 	return cmd
 }
 
-// question reads a request as people write it.
-func question(method, url, from, source string, headers []string, trustDomain string) (q proxy.Question, err error) {
-	q = proxy.Question{Method: method, URL: url}
-	for _, h := range headers {
+// asked is a request or connection as people write it.
+type asked struct {
+	method, url, from, source, sni string
+	headers                        []string
+}
+
+// question reads what was written.
+func (a *asked) question(trustDomain string) (q proxy.Question, err error) {
+	q = proxy.Question{Method: cmp.Or(a.method, "GET"), URL: a.url, SNI: a.sni}
+	from := a.from
+	for _, h := range a.headers {
 		name, value, ok := strings.Cut(h, ":")
 		if name = strings.TrimSpace(name); !ok || name == "" {
 			return q, fmt.Errorf("header %q: write 'name: value'", h)
@@ -100,8 +116,8 @@ func question(method, url, from, source string, headers []string, trustDomain st
 			return q, fmt.Errorf("client %q: write namespace/service-account or a SPIFFE URI", from)
 		}
 	}
-	if source != "" {
-		if q.Source, err = netip.ParseAddr(source); err != nil {
+	if a.source != "" {
+		if q.Source, err = netip.ParseAddr(a.source); err != nil {
 			return q, err
 		}
 	}
@@ -116,8 +132,15 @@ func writeJSON(w io.Writer, v any) error {
 }
 
 func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
-	fmt.Fprintf(w, "%s %s\n", q.Method, q.URL)
-	fmt.Fprintf(w, "destination  %s\npath         %s\ndecision     %s, %s, status %d", e.Destination, e.Path, e.Decision, e.Action, e.Status)
+	if e.Connection {
+		fmt.Fprintf(w, "%s %s\ndestination  %s\n", q.URL, q.SNI, e.Destination)
+	} else {
+		fmt.Fprintf(w, "%s %s\ndestination  %s\npath         %s\n", q.Method, q.URL, e.Destination, e.Path)
+	}
+	fmt.Fprintf(w, "decision     %s, %s", e.Decision, e.Action)
+	if e.Status != 0 {
+		fmt.Fprintf(w, ", status %d", e.Status)
+	}
 	if e.Details != "" {
 		fmt.Fprintf(w, " (%s)", e.Details)
 	}
@@ -126,7 +149,11 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 		fmt.Fprintf(w, "policy       %s %s %s\n", e.Policy, e.PRule, e.Reason)
 	}
 	if e.Route != "" || e.Rule != "" {
-		fmt.Fprintf(w, "route        %s rule %s match %d\n", e.Route, e.Rule, e.Match)
+		fmt.Fprintf(w, "route        %s", e.Route)
+		if e.Rule != "" {
+			fmt.Fprintf(w, " rule %s match %d", e.Rule, e.Match)
+		}
+		fmt.Fprintln(w)
 	}
 	for _, b := range e.Backends {
 		fmt.Fprintf(w, "backend      %s weight %d, %d endpoints %s\n", b.Backend, b.Weight, b.Available, b.Invalid)
@@ -164,7 +191,11 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 		fmt.Fprintln(w, "\nroutes considered")
 	}
 	for _, r := range e.Routes {
-		fmt.Fprintf(w, "  %-8s %s rule %s: %s", r.Outcome, r.Route, r.Rule, r.Wants)
+		fmt.Fprintf(w, "  %-8s %s", r.Outcome, r.Route)
+		if r.Rule != "" {
+			fmt.Fprintf(w, " rule %s", r.Rule)
+		}
+		fmt.Fprintf(w, ": %s", r.Wants)
 		if r.Why != "" {
 			fmt.Fprintf(w, "  (%s)", r.Why)
 		}
@@ -181,11 +212,8 @@ func explainHandler(store *config.Store) http.Handler {
 			http.Error(w, "no configuration yet", http.StatusServiceUnavailable)
 			return
 		}
-		method := v.Get("method")
-		if method == "" {
-			method = "GET"
-		}
-		q, err := question(method, v.Get("url"), v.Get("from"), v.Get("source"), v["header"], snap.Mesh.TrustDomain)
+		a := asked{method: v.Get("method"), url: v.Get("url"), from: v.Get("from"), source: v.Get("source"), sni: v.Get("sni"), headers: v["header"]}
+		q, err := a.question(snap.Mesh.TrustDomain)
 		var e *proxy.Explanation
 		if err == nil {
 			e, err = proxy.Explain(store, q)

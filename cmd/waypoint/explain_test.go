@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/proxy"
+)
+
+func explainOf(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := explainCommand()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(args)
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	err := cmd.Execute()
+	return out.String(), err
+}
+
+// The object that -o json prints, by the names that scripts read.
+func TestExplainJSON(t *testing.T) {
+	for _, tt := range []struct {
+		args                          []string
+		status                        int
+		decision, action, route, rule string
+		backends                      int
+	}{
+		{[]string{"--config", "../../examples/canary", "GET", "http://cart.shop.svc.cluster.local/v2/x", "-H", "x-canary: true", "--from", "clients/curl"}, 200, "allow", "forward", "shop/cart", "canary", 1},
+		{[]string{"--config", "../../examples/redirects-rewrites", "http://cart.shop/old/x"}, 301, "allow", "answer", "shop/cart", "moved", 0},
+		{[]string{"--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "beta.example"}, 200, "allow", "forward", "shop/beta", "", 1},
+		{[]string{"--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "evil.example"}, 0, "allow", "close", "", "", 0},
+	} {
+		out, err := explainOf(t, append(tt.args, "-o", "json")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all map[string]any
+		var e proxy.Explanation
+		if json.Unmarshal([]byte(out), &all) != nil || json.Unmarshal([]byte(out), &e) != nil {
+			t.Fatalf("no JSON: %s", out)
+		}
+		for _, name := range []string{"status", "route", "rule", "decision", "backends", "policies"} {
+			if _, ok := all[name]; !ok {
+				t.Errorf("%v: no %s", tt.args, name)
+			}
+		}
+		if e.Status != tt.status || e.Decision != tt.decision || e.Action != tt.action || e.Route != tt.route || e.Rule != tt.rule || len(e.Backends) != tt.backends {
+			t.Errorf("%v: %s", tt.args, out)
+		}
+	}
+}
+
+func TestExplainText(t *testing.T) {
+	out, err := explainOf(t, "--config", "../../examples/canary", "GET", "http://cart.shop/", "--from", "clients/curl")
+	for _, want := range []string{"decision     allow, forward, status 200", "route        shop/cart rule stable", "backend      cart-v1.shop.svc.cluster.local|80 weight 1, 2 endpoints", "won      shop/cart rule stable", "lost     shop/cart rule canary"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("no %q in %v\n%s", want, err, out)
+		}
+	}
+	out, err = explainOf(t, "--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "evil.example")
+	for _, want := range []string{"decision     allow, close (route_not_found)", `lost     shop/beta: server name beta.example or *.beta.example  (the server name is "evil.example")`} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("no %q in %v\n%s", want, err, out)
+		}
+	}
+	for _, args := range [][]string{
+		{"GET", "http://cart.shop/"},
+		{"--config", "../../examples/canary"},
+		{"--config", "../../examples/canary", "GET", "http://nobody/"},
+		{"--config", "../../examples/canary", "GET", "http://cart.shop/", "-H", "no colon"},
+		{"--config", "../../examples/canary", "GET", "http://cart.shop/", "--from", "curl"},
+		{"--config", "../../examples/canary", "GET", "http://cart.shop/", "-o", "xml"},
+	} {
+		if out, err := explainOf(t, args...); err == nil {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+}
+
+// The administration port says of the live snapshot what the command says of files.
+func TestExplainLive(t *testing.T) {
+	objs, err := kube.LoadDir("../../examples/canary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := new(config.Store)
+	h := explainHandler(store)
+	ask := func(v url.Values) (int, string) {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/explain?"+v.Encode(), nil))
+		return w.Code, w.Body.String()
+	}
+	if code, _ := ask(url.Values{"url": {"http://cart.shop/"}}); code != 503 {
+		t.Errorf("without a snapshot: %d", code)
+	}
+	snap, _ := config.Compile(kube.NewBuilder(kube.Options{}).Build(objs), nil, config.Env{State: proxy.BackendState})
+	store.Swap(snap)
+	for _, tt := range [][]string{{"x-canary: true"}, nil} {
+		args := []string{"--config", "../../examples/canary", "GET", "http://cart.shop/v2/x", "--from", "clients/curl", "-o", "json"}
+		for _, x := range tt {
+			args = append(args, "-H", x)
+		}
+		want, err := explainOf(t, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, got := ask(url.Values{"url": {"http://cart.shop/v2/x"}, "from": {"clients/curl"}, "header": tt}); code != 200 || got != want {
+			t.Errorf("%d %s, want %s", code, got, want)
+		}
+	}
+	if code, got := ask(url.Values{"url": {"http://cart.shop/"}, "format": {"text"}}); code != 200 || !strings.Contains(got, "rule stable") {
+		t.Errorf("%d %s", code, got)
+	}
+	if code, _ := ask(url.Values{"url": {"http://nobody/"}}); code != 400 {
+		t.Errorf("an unknown host: %d", code)
+	}
+}
