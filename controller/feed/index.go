@@ -25,8 +25,8 @@ func (sl *slot) links() kube.Links {
 type index struct {
 	filed  map[kube.Topic]*set[*slot]
 	wanted map[kube.Topic]*set[*view]
-	// Of the pods that could show that their namespace's pods are marked, only one
-	// is filed: one tells it all.
+	// Of the pods that could show that their namespace's pods are marked only the
+	// first is filed: one tells it all.
 	witnesses map[kube.Topic]*set[*slot]
 }
 
@@ -38,28 +38,45 @@ func newIndex() index {
 func (x *index) file(t kube.Topic, sl *slot) {
 	if t.By == kube.ByWitness {
 		add(x.witnesses, t, sl)
-		if x.filed[t] != nil {
-			return
+		var first *slot
+		x.filed[t].each(func(w *slot) { first = w })
+		if first != nil {
+			if first.name < sl.name {
+				return
+			}
+			defer x.withdraw(t, first)
 		}
 	}
 	add(x.filed, t, sl)
 	x.wanted[t].each(func(v *view) { v.join(sl, t.By) })
 }
 
+// withdraw takes a slot from a topic whatever else it is.
+func (x *index) withdraw(t kube.Topic, sl *slot) {
+	drop(x.filed, t, sl)
+	x.wanted[t].each(func(v *view) { v.leave(sl, t.By) })
+}
+
 // unfile takes a slot from a topic, and from the views that want it.
 func (x *index) unfile(t kube.Topic, sl *slot) {
 	if t.By == kube.ByWitness {
 		drop(x.witnesses, t, sl)
-		if f := x.filed[t]; f == nil || f.one != sl {
+		if !x.filed[t].has(sl) {
 			return
 		}
 	}
-	drop(x.filed, t, sl)
-	x.wanted[t].each(func(v *view) { v.leave(sl, t.By) })
-	if t.By == kube.ByWitness {
-		if next, ok := x.witnesses[t].any(); ok {
-			x.file(t, next)
+	x.withdraw(t, sl)
+	if t.By != kube.ByWitness {
+		return
+	}
+	var next *slot
+	x.witnesses[t].each(func(w *slot) {
+		if next == nil || w.name < next.name {
+			next = w
 		}
+	})
+	if next != nil {
+		x.file(t, next)
 	}
 }
 
@@ -110,18 +127,15 @@ func (s *set[T]) each(f func(T)) {
 	}
 }
 
-// any returns a member.
-func (s *set[T]) any() (x T, ok bool) {
+func (s *set[T]) has(x T) bool {
 	switch {
 	case s == nil:
-		return x, false
+		return false
 	case s.more == nil:
-		return s.one, true
+		return s.one == x
 	}
-	for x := range s.more {
-		return x, true
-	}
-	return x, false
+	_, ok := s.more[x]
+	return ok
 }
 
 // relink gives a slot a new version, nil for none, and brings all views up to its

@@ -141,6 +141,13 @@ func (r *rig) waypoint(t testing.TB, gateway, token string) *waypoint {
 	return w
 }
 
+// first is how long the first build took.
+func (w *waypoint) first() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.took[0].Round(time.Millisecond)
+}
+
 // until waits for a model of which ok says yes.
 func (w *waypoint) until(t testing.TB, what string, ok func(*config.Model) bool) *config.Model {
 	t.Helper()

@@ -86,6 +86,7 @@ func (r *renderer) objects() ([]*unstructured.Unstructured, error) {
 	if scaled {
 		deployment.Spec.Replicas = nil // the autoscaler's field
 	}
+	r.pin(deployment, service)
 	trust := &corev1.ConfigMap{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: r.meta(),
 		Data: map[string]string{trustFile: string(r.Roots)},
@@ -107,6 +108,22 @@ func (r *renderer) objects() ([]*unstructured.Unstructured, error) {
 		out = append(out, u)
 	}
 	return out, nil
+}
+
+// pin takes back what is not for parameters to change: which pods they are, and as
+// whom they run.
+func (r *renderer) pin(d *appsv1.Deployment, s *corev1.Service) {
+	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: r.selector()}
+	s.Spec.Selector = r.selector()
+	t := &d.Spec.Template
+	if t.Labels == nil {
+		t.Labels = map[string]string{}
+	}
+	for _, k := range []string{labelGateway, labelClass, labelManaged, LabelManagedBy} {
+		t.Labels[k] = r.labels()[k]
+	}
+	t.Labels["istio.io/dataplane-mode"] = "none"
+	t.Spec.ServiceAccountName, t.Spec.DeprecatedServiceAccount = r.gw.Metadata.Name, ""
 }
 
 // says reports whether a layer has a patch, the last one that says anything.

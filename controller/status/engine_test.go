@@ -231,7 +231,14 @@ func TestPolicyStatus(t *testing.T) {
 // TestNothingIsWrittenTwice lets the world stand still and counts writes.
 func TestNothingIsWrittenTwice(t *testing.T) {
 	r := start(t, policies)
-	r.until(t, "all written", func() bool { return r.engine.Stats().Writes >= 3 })
+	r.until(t, "all written", func() bool {
+		all := true
+		for _, x := range [][3]string{{groupGateway, "httproutes", "r"}, {groupSecurity, "authorizationpolicies", "p"}, {"waypoint.dev", "waypointpolicies", "w"}} {
+			b, _ := json.Marshal(r.Get(x[0], x[1], "shop", x[2])["status"])
+			all = all && strings.Contains(string(b), "Accepted") && (x[1] != "httproutes" || strings.Contains(string(b), us))
+		}
+		return all
+	})
 	for range 3 {
 		r.engine.Refresh()
 		changed := r.Changed()
