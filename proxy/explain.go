@@ -54,9 +54,16 @@ type Explanation struct {
 	Mirrors  []string           `json:"mirrors,omitempty"`
 	Filters  []string           `json:"filters,omitempty"`
 
-	Policy  string `json:"policy,omitempty"` // "namespace/name" that decided
-	PRule   string `json:"policyRule,omitempty"`
-	Reason  string `json:"reason,omitempty"`
+	Policy string `json:"policy,omitempty"` // "namespace/name" that decided
+	PRule  string `json:"policyRule,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Audit  string `json:"audit,omitempty"` // "namespace/name" of the AUDIT policy that notes it
+
+	// What policies with istio.io/dry-run would have done, "allowed" or "denied", and
+	// which decided; empty: there are none.
+	DryRun       string `json:"dryRun,omitempty"`
+	DryRunPolicy string `json:"dryRunPolicy,omitempty"`
+
 	Flags   string `json:"responseFlags"`
 	Details string `json:"responseCodeDetails,omitempty"`
 
@@ -129,6 +136,7 @@ func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *E
 		Destination: chain.Spec.Key, Decision: "allow", Action: "answer", Status: srv.status, Path: strings.Clone(x.req.Path), Body: srv.body, Location: srv.location,
 		Policy: strings.Clone(x.rec.Policy), PRule: strings.Clone(x.rec.Rule), Reason: strings.Clone(x.rec.Reason),
 		Flags: x.rec.Flags.String(), Details: strings.Clone(x.rec.Details), NotAsked: x.notAsked,
+		Audit: x.rec.Audit, DryRun: x.rec.DryRun, DryRunPolicy: x.rec.DryRunPolicy,
 		Backends: []ExplainedBackend{}, Policies: []authz.Considered{}, Routes: []routing.Considered{}, Match: -1,
 	}
 	switch {

@@ -46,6 +46,7 @@ func explainConn(t *tunnel, c *config.Chain, x *exchange) *Explanation {
 			}
 		}
 	}
+	e.Audit, e.DryRun, e.DryRunPolicy = r.Audit, r.DryRun, r.DryRunPolicy
 	e.Policy, e.PRule, e.Reason, e.NotAsked = r.Policy, r.Rule, r.Reason, x.notAsked
 	e.Flags, e.Details = r.Flags.String(), cause(r)
 	return e

@@ -148,6 +148,12 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 	if e.Policy != "" || e.Reason != "" {
 		fmt.Fprintf(w, "policy       %s %s %s\n", e.Policy, e.PRule, e.Reason)
 	}
+	if e.Audit != "" {
+		fmt.Fprintf(w, "audited by   %s\n", e.Audit)
+	}
+	if e.DryRun != "" {
+		fmt.Fprintf(w, "dry run      %s %s\n", e.DryRun, e.DryRunPolicy)
+	}
 	if e.Route != "" || e.Rule != "" {
 		fmt.Fprintf(w, "route        %s", e.Route)
 		if e.Rule != "" {
@@ -179,6 +185,9 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 			verdict = "INVALID, denies everything: " + p.Invalid
 		case p.Matched:
 			verdict = "matched by " + p.Rule
+		}
+		if p.DryRun {
+			verdict += " (dry run)"
 		}
 		fmt.Fprintf(w, "  %-6s %s: %s\n", p.Action, p.Policy, verdict)
 		for _, r := range p.Rules {

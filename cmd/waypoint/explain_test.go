@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -121,5 +123,66 @@ func TestExplainLive(t *testing.T) {
 	}
 	if code, _ := ask(url.Values{"url": {"http://nobody/"}}); code != 400 {
 		t.Errorf("an unknown host: %d", code)
+	}
+}
+
+// Each policy considered is told with the rule that matched, or the field that
+// failed and what the request has there; credentials stay out.
+func TestExplainPolicies(t *testing.T) {
+	dir := t.TempDir()
+	mesh, err := os.ReadFile("../../examples/path-templates/mesh.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const policies = `
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: callers, namespace: shop}
+spec:
+  targetRefs: [{group: "", kind: Service, name: cart}]
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/clients/sa/curl]}}]
+    to: [{operation: {paths: ["/items/{*}"], methods: [GET]}}]
+  - when: [{key: "request.headers[authorization]", values: [let-me-in]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: look, namespace: shop}
+spec: {targetRefs: [{group: "", kind: Service, name: cart}], action: AUDIT, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: soon, namespace: shop, annotations: {istio.io/dry-run: "true"}}
+spec: {targetRefs: [{group: "", kind: Service, name: cart}], action: DENY, rules: [{}]}
+`
+	if err := os.WriteFile(filepath.Join(dir, "mesh.yaml"), append(mesh, policies...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"GET", "http://cart.shop/items/1", "--from", "clients/curl"}, []string{
+			"decision     allow, forward, status 200", "policy       shop/callers ns[shop]-policy[callers]-rule[0] allow_matched", "audited by   shop/look", "dry run      denied shop/soon",
+			"ALLOW  shop/callers: matched by ns[shop]-policy[callers]-rule[0]", "DENY   shop/soon: matched by ns[shop]-policy[soon]-rule[0] (dry run)"}},
+		{[]string{"POST", "http://cart.shop/items/1/2", "--from", "clients/other", "-H", "authorization: secret"}, []string{
+			"decision     deny, answer, status 403 (rbac_access_denied_matched_policy[none])", "no_allow_match", "ALLOW  shop/callers: no rule matched",
+			`from[0].source.principals did not hold, the request has "spiffe://cluster.local/ns/clients/sa/other"`,
+			`to[0].operation.paths did not hold, the request has "/items/1/2"`, `to[0].operation.methods did not hold, the request has "POST"`,
+			`when[0].values (request.headers[authorization]) did not hold, the request has "(present)"`}},
+	} {
+		out, err := explainOf(t, append([]string{"--config", dir}, tt.args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%v: no %q in\n%s", tt.args, w, out)
+			}
+		}
+		if strings.Contains(out, "secret") {
+			t.Errorf("a credential is printed:\n%s", out)
+		}
 	}
 }

@@ -298,6 +298,9 @@ func (m *mesh) compare(e *proxy.Explanation, r *telemetry.Record) {
 	if slices.ContainsFunc(e.NotAsked, func(s string) bool { return strings.HasPrefix(s, "external authorization") }) {
 		return // what it said, explain cannot know
 	}
+	if e.Audit != r.Audit || e.DryRun != r.DryRun || e.DryRunPolicy != r.DryRunPolicy {
+		m.t.Errorf("explained as audited by %q, dry run %q %q; logged %q, %q %q", e.Audit, e.DryRun, e.DryRunPolicy, r.Audit, r.DryRun, r.DryRunPolicy)
+	}
 	if e.Policy != r.Policy || e.PRule != r.Rule || e.Reason != r.Reason || (e.Decision == "deny") != r.Denied {
 		m.t.Errorf("explained as %s by %s %s %s, logged denied %v by %s %s %s", e.Decision, e.Policy, e.PRule, e.Reason, r.Denied, r.Policy, r.Rule, r.Reason)
 	}
