@@ -8,7 +8,7 @@ RACE ?= $(if $(shell command -v $${CC:-cc}),-race)
 TESTFLAGS ?= $(RACE) -p 2 -timeout 9m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fuzz bench bench-budget soak h2spec envoy decisions compare image vuln clean
+.PHONY: help build demo test check lint fuzz bench bench-budget overload soak h2spec envoy decisions compare image vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ bench: build ## CPU, allocations and memory a request of the real binary (docs/p
 
 bench-budget: ## the budgets of mallocs, system calls and memory, counted on the real binary
 	cd conformance && $(GO) test ./bench -count=1 -v
+
+OVERLOAD ?= 60s
+overload: ## OVERLOAD of twice the load that the real binary can answer: goodput, memory, what is shed
+	cd conformance && $(GO) test ./bench -run 'TestOverload|TestConnectionsOverTheLimit' -count=1 -v -overload.duration $(OVERLOAD)
 
 soak: ## 15,000 tunnels over 300 connections, each within 8 KiB; 1 GiB each way to net/http's HTTP/2
 	$(GO) test ./hbone -run '^$$' -bench IdleTunnels -benchtime 1x

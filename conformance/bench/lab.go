@@ -105,8 +105,9 @@ func writeIdentity(ca *identity.CA, dir, sa string) error {
 	return nil
 }
 
-// start brings up the backend and the waypoint as processes.
-func start(ctx context.Context, waypoint string) (l *lab, err error) {
+// start brings up the backend and the waypoint as processes, the latter with
+// further flags.
+func start(ctx context.Context, waypoint string, flags ...string) (l *lab, err error) {
 	dir, err := os.MkdirTemp("", "waypoint-bench-")
 	if err != nil {
 		return nil, err
@@ -154,9 +155,9 @@ func start(ctx context.Context, waypoint string) (l *lab, err error) {
 		return nil, fmt.Errorf("the backend did not start: %w", err)
 	}
 	id := filepath.Join(dir, "waypoint")
-	l.waypoint, err = startProcess(waypoint, "run", "--config", filepath.Join(dir, "config"),
-		"--cert", id+"/cert.pem", "--key", id+"/key.pem", "--roots", id+"/roots.pem",
-		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", "", "--log-format", "json")
+	l.waypoint, err = startProcess(waypoint, append([]string{"run", "--config", filepath.Join(dir, "config"),
+		"--cert", id + "/cert.pem", "--key", id + "/key.pem", "--roots", id + "/roots.pem",
+		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", "", "--log-format", "json"}, flags...)...)
 	return l, err
 }
 
