@@ -1,0 +1,325 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"waypoint.dev/waypoint/conformance/lab/build"
+	"waypoint.dev/waypoint/conformance/lab/cluster"
+	"waypoint.dev/waypoint/conformance/lab/dns"
+	"waypoint.dev/waypoint/conformance/lab/kubelet"
+	"waypoint.dev/waypoint/conformance/lab/sandbox"
+	"waypoint.dev/waypoint/conformance/lab/svc"
+	"waypoint.dev/waypoint/conformance/lab/ztunnel"
+	"waypoint.dev/waypoint/identity"
+)
+
+const (
+	services    = "10.96.0.0/16"
+	adminToken  = "lab-admin"
+	trustDomain = "cluster.local"
+	nodeName    = "node"
+	apiPort     = 6443
+	startLimit  = time.Minute
+	// DriverSPIFFE is the CSI driver by which a pod gets its SPIFFE certificate: the name,
+	// files and format of cert-manager's.
+	DriverSPIFFE = "spiffe.csi.cert-manager.io"
+	// ImageWaypoint holds the waypoint and its controller.
+	ImageWaypoint = "waypoint.lab/waypoint"
+	// imageEcho is the suite's application.
+	imageEcho = "registry.k8s.io/gateway-api/echo-advanced"
+	// EchoMetrics is the port at which the echo application counts what it served.
+	EchoMetrics = 15014
+)
+
+// Options of a lab.
+type Options struct {
+	Binaries *build.Binaries
+	// Dir takes everything the lab writes; it is made, and its logs stay.
+	Dir string
+	Log *slog.Logger
+	// CRDs are files, or folders of them, applied before Start returns.
+	CRDs []string
+}
+
+// Lab is a running cluster. It must be closed.
+type Lab struct {
+	// Fixed after Start.
+	Config     *rest.Config // of a client that may do everything
+	Kubeconfig string       // the same as a file
+	Client     kubernetes.Interface
+	Dynamic    dynamic.Interface
+	Kubelet    *kubelet.Kubelet
+	View       *cluster.View
+	Mesh       *ztunnel.Proxy
+	CA         *identity.CA
+
+	opts    Options
+	applier *applier
+	box     *exec.Cmd
+	boxEnd  chan struct{}
+	close   []func() // in the order of their making
+}
+
+// Start brings a cluster up. The process must be inside a node's namespaces
+// ([sandbox.Enter]), and there is one lab a process.
+func Start(ctx context.Context, o Options) (*Lab, error) {
+	l := &Lab{opts: o}
+	if err := l.start(ctx); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	return l, nil
+}
+
+func (l *Lab) start(ctx context.Context) error {
+	for _, d := range []string{"logs", "box"} {
+		if err := os.MkdirAll(filepath.Join(l.opts.Dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := l.startBox(ctx); err != nil {
+		return err
+	}
+	if err := l.connect(); err != nil {
+		return err
+	}
+	live, cancel := context.WithCancel(context.Background())
+	var err error
+	if l.View, err = cluster.New(l.Client, l.Dynamic); err != nil {
+		cancel()
+		return err
+	}
+	l.close = append(l.close, func() { cancel(); l.View.Close() })
+	if err := l.View.Start(live); err != nil {
+		return err
+	}
+	if err := l.startNode(ctx); err != nil {
+		return err
+	}
+	if err := l.publishAPI(ctx); err != nil {
+		return err
+	}
+	if len(l.opts.CRDs) == 0 {
+		return nil
+	}
+	if err := l.applyCRDs(ctx, l.opts.CRDs); err != nil {
+		return err
+	}
+	return l.View.WatchGateways(live)
+}
+
+// Close ends everything, pods first.
+func (l *Lab) Close() {
+	for i := len(l.close) - 1; i >= 0; i-- {
+		l.close[i]()
+	}
+	l.close = nil
+}
+
+func (l *Lab) startNode(ctx context.Context) error {
+	var err error
+	if l.CA, err = identity.NewCA(trustDomain); err != nil {
+		return err
+	}
+	d, err := dns.Serve(l.View, sandbox.NodeIP+":53")
+	if err != nil {
+		return err
+	}
+	l.close = append(l.close, d.Close)
+	s, err := svc.Serve(l.View, netip.MustParsePrefix(services))
+	if err != nil {
+		return err
+	}
+	l.close = append(l.close, s.Close)
+	l.Mesh = ztunnel.New(l.View, l.CA, l.opts.Log.With("component", "ztunnel"))
+	chain, key, err := l.issue("kube-system", "kubelet")
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return err
+	}
+	l.Kubelet = kubelet.New(kubelet.Config{
+		Client: l.Client, Node: nodeName, Dir: l.opts.Dir, Certificate: pair,
+		Attach: l.attach, CSI: map[string]kubelet.Volume{DriverSPIFFE: l.spiffeVolume},
+		Log: l.opts.Log.With("component", "kubelet"),
+	})
+	// The echo application's own image holds a certificate of its project's tests.
+	if chain, key, err = l.issue("default", "echo"); err != nil {
+		return err
+	}
+	if err := writeFiles(l.opts.Dir, map[string][]byte{"echo.crt": chain, "echo.key": key}); err != nil {
+		return err
+	}
+	l.setImages()
+	if err := l.Kubelet.Start(ctx); err != nil {
+		return err
+	}
+	l.close = append(l.close, l.Kubelet.Close)
+	return nil
+}
+
+// attach is the CNI plugin.
+func (l *Lab) attach(pod *corev1.Pod, n *sandbox.Net) (map[string]string, func(), error) {
+	if !l.View.Captured(pod) {
+		return nil, nil, nil
+	}
+	detach, err := l.Mesh.Attach(pod, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	return map[string]string{cluster.Redirection: "enabled"}, detach, nil
+}
+
+// publishAPI makes the Service "kubernetes" reach the API server, whose own way of doing
+// so asks for an address that is not loopback's.
+func (l *Lab) publishAPI(ctx context.Context) error {
+	name, port, tcp := "https", int32(apiPort), corev1.ProtocolTCP
+	_, err := l.Client.DiscoveryV1().EndpointSlices("default").Create(ctx, &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: "kubernetes", Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{sandbox.NodeIP}}},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+// connect makes the clients.
+func (l *Lab) connect() error {
+	cfg, err := clientcmd.BuildConfigFromFlags("", l.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	cfg.QPS, cfg.Burst = 500, 1000 // nothing here needs protection from itself
+	cfg.WarningHandler = rest.NoWarnings{}
+	l.Config = cfg
+	if l.Client, err = kubernetes.NewForConfig(cfg); err != nil {
+		return err
+	}
+	if l.Dynamic, err = dynamic.NewForConfig(cfg); err != nil {
+		return err
+	}
+	l.applier, err = newApplier(cfg, l.Dynamic)
+	return err
+}
+
+// startBox runs the control plane and waits until it serves.
+func (l *Lab) startBox(ctx context.Context) error {
+	dir := filepath.Join(l.opts.Dir, "box")
+	if err := l.writeBoxFiles(dir); err != nil {
+		return err
+	}
+	logs, err := os.Create(filepath.Join(l.opts.Dir, "logs", "control-plane.log"))
+	if err != nil {
+		return err
+	}
+	defer logs.Close()
+	cmd := exec.Command(l.opts.Binaries.Box, "-dir", dir, "-advertise", sandbox.NodeIP, "-services", services)
+	cmd.Stderr = logs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	l.boxEnd = make(chan struct{})
+	started, ready := make(chan error, 1), make(chan error, 1)
+	go func() {
+		// Pdeathsig follows the thread that started the child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(l.boxEnd)
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		r := bufio.NewReader(out)
+		line, err := r.ReadString('\n')
+		if err == nil && strings.TrimSpace(line) != "ready" {
+			err = fmt.Errorf("it says %q", line)
+		}
+		ready <- err
+		_, _ = io.Copy(io.Discard, r)
+		_ = cmd.Wait()
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("control plane: %w", err)
+	}
+	l.box = cmd
+	// SIGKILL: without its etcd an API server hangs on SIGTERM for minutes.
+	l.close = append(l.close, func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-l.boxEnd
+	})
+	select {
+	case err := <-ready:
+		if err != nil {
+			return fmt.Errorf("control plane: %w (see %s)", err, logs.Name())
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(startLimit):
+		return errors.New("control plane: not ready within " + startLimit.String())
+	}
+}
+
+func (l *Lab) writeBoxFiles(dir string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	pub, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	l.Kubeconfig = filepath.Join(dir, "kubeconfig")
+	for name, data := range map[string][]byte{
+		"sa.key":     pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
+		"sa.pub":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pub}),
+		"tokens.csv": []byte(adminToken + `,admin,admin,"system:masters"` + "\n"),
+		"kubeconfig": fmt.Appendf(nil, kubeconfig, apiPort, adminToken),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kubeconfig trusts whatever certificate the API server made for itself: nobody else can
+// be in the node's network.
+const kubeconfig = `apiVersion: v1
+kind: Config
+clusters: [{name: lab, cluster: {server: "https://127.0.0.1:%d", insecure-skip-tls-verify: true}}]
+users: [{name: admin, user: {token: %s}}]
+contexts: [{name: lab, context: {cluster: lab, user: admin}}]
+current-context: lab
+`

@@ -1,0 +1,160 @@
+package mesh
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"waypoint.dev/waypoint/conformance/lab"
+	"waypoint.dev/waypoint/conformance/lab/build"
+	"waypoint.dev/waypoint/conformance/lab/sandbox"
+)
+
+// envKubeconfig makes the test binary run the suite against the lab of another process:
+// the negative controls, which want it to fail, are such processes.
+const envKubeconfig = "WAYPOINT_SUITE_KUBECONFIG"
+
+const (
+	// buildLimit is for an empty cache on a busy machine of two cores.
+	buildLimit = 40 * time.Minute
+	startLimit = 3 * time.Minute
+
+	meshNamespace = "mesh-system"
+	waypointName  = "waypoint"
+)
+
+// cluster is the lab that all tests share; nil in a child process.
+var cluster *lab.Lab
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(envKubeconfig) != "" {
+		os.Exit(m.Run())
+	}
+	if err := sandbox.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, "mesh:", err)
+		os.Exit(1)
+	}
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mesh:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	repo, err := filepath.Abs("../..")
+	if err != nil {
+		return 0, err
+	}
+	cache := filepath.Join(repo, "conformance", ".cache")
+	bctx, cancel := context.WithTimeout(ctx, buildLimit)
+	defer cancel()
+	bins, err := build.All(bctx, repo, cache, os.Stdout)
+	if err != nil {
+		return 0, err
+	}
+	crds, err := customResources(repo)
+	if err != nil {
+		return 0, err
+	}
+	// What a run leaves is its logs; the next one takes their place.
+	dir := filepath.Join(cache, "lab")
+	if err := os.RemoveAll(dir); err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	logs, err := os.Create(filepath.Join(dir, "lab.log"))
+	if err != nil {
+		return 0, err
+	}
+	defer logs.Close()
+	begin := time.Now()
+	sctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	cluster, err = lab.Start(sctx, lab.Options{
+		Binaries: bins, Dir: dir, CRDs: crds,
+		Log: slog.New(slog.NewTextHandler(logs, nil)),
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer cluster.Close()
+	up := time.Since(begin)
+	if err := cluster.InstallController(sctx, filepath.Join(repo, "deploy", "chart"), map[string]any{}); err != nil {
+		return 0, err
+	}
+	if _, err := cluster.Apply(sctx, gateway); err != nil {
+		return 0, err
+	}
+	if err := cluster.WaitGateway(sctx, meshNamespace, waypointName); err != nil {
+		return 0, err
+	}
+	fmt.Printf("cluster up after %v, waypoint ready after %v\n", up.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+	return m.Run(), nil
+}
+
+// gateway is the waypoint of the suite's namespaces.
+const gateway = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: mesh-system}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata:
+  name: waypoint
+  namespace: mesh-system
+spec:
+  gatewayClassName: waypoint
+  listeners:
+  - name: mesh
+    port: 15008
+    protocol: HBONE
+    allowedRoutes: {namespaces: {from: All}}
+`
+
+// customResources finds the definitions of the Gateway API, of Istio and of our own.
+func customResources(repo string) ([]string, error) {
+	gatewayAPI, err := moduleDir("sigs.k8s.io/gateway-api")
+	if err != nil {
+		return nil, err
+	}
+	istioAPI, err := moduleDir("istio.io/api")
+	if err != nil {
+		return nil, err
+	}
+	return []string{
+		// The experimental channel has HTTPRoute's retry, which own tests need.
+		filepath.Join(gatewayAPI, "config", "crd", "experimental"),
+		filepath.Join(istioAPI, "kubernetes", "customresourcedefinitions.gen.yaml"),
+		filepath.Join(repo, "deploy", "chart", "crds"),
+	}, nil
+}
+
+// moduleDir is where the sources of a module of this module's graph are.
+func moduleDir(path string) (string, error) {
+	var errs strings.Builder
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", path)
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	dir := strings.TrimSpace(string(out))
+	if err != nil || dir == "" {
+		return "", fmt.Errorf("module %s: %v: %s", path, err, errs.String())
+	}
+	return dir, nil
+}
