@@ -333,5 +333,6 @@ func (r *build) throughWaypoint(b *config.Backend, s *service, p *port) {
 		}
 	}
 	b.Endpoints = unique(b.Endpoints)
-	r.problem(config.Info, s.obj, "", "OtherWaypoint", "is reached through its own waypoint %s", name)
+	r.problem(config.Info, s.obj, "", "OtherWaypoint",
+		"is reached through its own waypoint %s; istiod sends its pods, so that under istiod its policies there are not asked", name)
 }
