@@ -70,7 +70,7 @@ func (v *BackendEvents) State(b *config.Backend, prev any) any {
 			circuit:  func(from, to string) { v.circuit(key, from, to) },
 		}
 	}
-	s.origin.Store(originate.New(b, s.origin.Load(), v.Identity))
+	s.origin.Store(originate.New(b, s.origin.Load(), v.Identity, v.Log))
 	s.limits.Update(&b.Settings)
 	s.breaker.Update(b.Settings.Breaker, s.circuit)
 	s.outliers.Update(b.Settings.Outlier, b.Endpoints)

@@ -4,6 +4,7 @@
 //
 // An [Origin] is made from a backend's configuration and is safe for concurrent
 // use. Its files are looked at for each connection and read again when they
-// changed; one that is missing or broken fails the connection, before any byte
-// of a request has left.
+// changed. While one is missing or broken, those read before go on to serve, which is
+// logged once; without any the connection fails, before any byte of a request has
+// left.
 package originate

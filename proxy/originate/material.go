@@ -35,10 +35,31 @@ type stamp struct {
 	info os.FileInfo
 }
 
-// current returns what the files hold now.
+// current returns what the files hold now. While they cannot be read, what they
+// held before goes on to serve: a certificate that was replaced before its key was
+// must not cut a backend off. Files that never could be read fail.
 func (o *Origin) current() (*material, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	m, err := o.reload()
+	switch {
+	case err == nil:
+		o.broken = ""
+		return m, nil
+	case o.files == nil:
+		return nil, err
+	}
+	if text := err.Error(); text != o.broken { // once, not for each connection
+		o.broken = text
+		if o.log != nil {
+			o.log.Error("files of TLS to a backend cannot be read, those read before serve", "backend", o.backend, "error", err)
+		}
+	}
+	return o.files, nil
+}
+
+// reload is current without the second chance. mu is held.
+func (o *Origin) reload() (*material, error) {
 	var now [4]stamp
 	ca := o.spec.CA
 	if ca == System || o.spec.SkipVerify {

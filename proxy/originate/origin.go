@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
@@ -26,8 +27,12 @@ type Origin struct {
 	host  string          // of the service: server name when the configuration has none
 	own   identity.Source // what config.SecretOwn and SecretRoots stand for; nil: there is none
 
-	mu    sync.Mutex
-	files *material // guarded by mu: what was read last, nil before
+	backend string       // its key, for the log
+	log     *slog.Logger // nil: none
+
+	mu     sync.Mutex
+	files  *material // guarded by mu: what was read last, nil before
+	broken string    // guarded by mu: why they could not be read since
 }
 
 // Use is what one connection is for.
@@ -46,11 +51,12 @@ type Use struct {
 // returned when nothing differs from it, so that pointers tell whether a
 // connection is still made as configured. own is the waypoint's identity, which b
 // may ask to show, and whose compliance policy holds here too; nil: it has none.
-func New(b *config.Backend, prev *Origin, own identity.Source) *Origin {
+// log, which may be nil, hears of files that cannot be read.
+func New(b *config.Backend, prev *Origin, own identity.Source, log *slog.Logger) *Origin {
 	if b.TLS == nil && b.ProxyProto == 0 {
 		return nil
 	}
-	o := &Origin{tls: b.TLS != nil, proxy: b.ProxyProto, host: b.Service.Host, own: own}
+	o := &Origin{tls: b.TLS != nil, proxy: b.ProxyProto, host: b.Service.Host, own: own, backend: b.Key, log: log}
 	if o.tls {
 		o.spec = *b.TLS
 	}

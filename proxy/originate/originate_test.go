@@ -1,6 +1,7 @@
 package originate
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,11 +13,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,7 +197,7 @@ func TestTLS(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := dial(t, New(backend(tt.u), nil, nil), addr, tt.use)
+			c, err := dial(t, New(backend(tt.u), nil, nil, nil), addr, tt.use)
 			if !tt.ok {
 				var de *hbone.DialError
 				if !errors.As(err, &de) || de.Stage != hbone.StageTLS {
@@ -223,7 +226,7 @@ func TestFilesChange(t *testing.T) {
 	root := newCA(t)
 	addr, _ := echoServer(t, &tls.Config{Certificates: []tls.Certificate{root.leaf(7, "api.example.com")}})
 	root.revoke()
-	o := New(backend(config.UpstreamTLS{CA: root.file("root.pem"), CRL: root.file("crl.pem")}), nil, nil)
+	o := New(backend(config.UpstreamTLS{CA: root.file("root.pem"), CRL: root.file("crl.pem")}), nil, nil, nil)
 	try := func(want bool, when string) {
 		t.Helper()
 		c, err := dial(t, o, addr, Use{})
@@ -240,7 +243,56 @@ func TestFilesChange(t *testing.T) {
 	root.revoke()
 	try(true, "no more revoked")
 	check(t, os.Remove(root.file("root.pem")))
-	try(false, "without roots")
+	try(true, "without roots: those read before serve")
+}
+
+// A rotation that goes wrong does not cut the backend off: the pair read before
+// serves until a whole one is there, and the log says so once.
+func TestBrokenRotationKeepsTheLastPair(t *testing.T) {
+	root := newCA(t)
+	server := root.leaf(7, "api.example.com")
+	pool := x509.NewCertPool()
+	pool.AddCert(root.cert)
+	addr, states := echoServer(t, &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
+	var log bytes.Buffer
+	root.leaf(100, "client")
+	o := New(backend(config.UpstreamTLS{CA: root.file("root.pem"), Cert: root.file("client.pem"), Key: root.file("client.key")}), nil, nil,
+		slog.New(slog.NewTextHandler(&log, nil)))
+	try := func(want int64, when string) {
+		t.Helper()
+		c, err := dial(t, o, addr, Use{})
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		defer c.Close()
+		if got := (<-states).PeerCertificates[0].SerialNumber.Int64(); got != want {
+			t.Errorf("%s: certificate %d, want %d", when, got, want)
+		}
+	}
+	try(100, "at first")
+	oldKey, err := os.ReadFile(root.file("client.key"))
+	check(t, err)
+	root.leaf(101, "client")
+	newKey, err := os.ReadFile(root.file("client.key"))
+	check(t, err)
+	check(t, os.WriteFile(root.file("client.key"), oldKey, 0o600))
+	try(100, "the new certificate, the old key")
+	check(t, os.WriteFile(root.file("client.key"), []byte("half a k"), 0o600))
+	try(100, "half a key")
+	try(100, "half a key, again")
+	check(t, os.Remove(root.file("client.pem")))
+	try(100, "no certificate")
+	if n := strings.Count(log.String(), "cannot be read"); n != 3 {
+		t.Errorf("%d lines for three different troubles:\n%s", n, log.String())
+	}
+	check(t, os.WriteFile(root.file("client.key"), newKey, 0o600))
+	root.leaf(102, "client")
+	try(102, "a whole pair")
+
+	never := New(backend(config.UpstreamTLS{CA: root.file("root.pem"), Cert: root.file("none.pem"), Key: root.file("none.key")}), nil, nil, nil)
+	if _, err := dial(t, never, addr, Use{}); err == nil {
+		t.Error("connected without the certificate that never was there")
+	}
 }
 
 // A server that says nothing holds a connection up for the time of a connect.
@@ -253,7 +305,7 @@ func TestTimeout(t *testing.T) {
 	c, err := hbone.DialPlain(ctx, ln.Addr().(*net.TCPAddr).AddrPort())
 	check(t, err)
 	var de *hbone.DialError
-	if _, err := New(backend(config.UpstreamTLS{}), nil, nil).Wrap(ctx, c, Use{}); !errors.As(err, &de) || de.Stage != hbone.StageTimeout {
+	if _, err := New(backend(config.UpstreamTLS{}), nil, nil, nil).Wrap(ctx, c, Use{}); !errors.As(err, &de) || de.Stage != hbone.StageTimeout {
 		t.Errorf("%v, want a timeout", err)
 	}
 }
@@ -280,7 +332,7 @@ func TestHeaderThenTLS(t *testing.T) {
 	}()
 	b := backend(config.UpstreamTLS{CA: root.file("root.pem")})
 	b.ProxyProto = 1
-	c, err := dial(t, New(b, nil, nil), ln.Addr().(*net.TCPAddr).AddrPort(), Use{Source: netip.MustParseAddrPort("10.0.0.1:1234"), Dest: netip.MustParseAddrPort("10.0.0.2:80")})
+	c, err := dial(t, New(b, nil, nil, nil), ln.Addr().(*net.TCPAddr).AddrPort(), Use{Source: netip.MustParseAddrPort("10.0.0.1:1234"), Dest: netip.MustParseAddrPort("10.0.0.2:80")})
 	check(t, err)
 	defer c.Close()
 	if s := <-got; s != want {
@@ -290,15 +342,15 @@ func TestHeaderThenTLS(t *testing.T) {
 
 func TestSame(t *testing.T) {
 	b := backend(config.UpstreamTLS{CA: "a", SANs: []string{"b"}})
-	o := New(b, nil, nil)
-	if New(backend(*b.TLS), o, nil) != o {
+	o := New(b, nil, nil, nil)
+	if New(backend(*b.TLS), o, nil, nil) != o {
 		t.Error("the same configuration gives another origin")
 	}
 	b.TLS.SNI = "c"
-	if New(b, o, nil) == o {
+	if New(b, o, nil, nil) == o {
 		t.Error("another configuration gives the same origin")
 	}
-	if New(&config.Backend{}, o, nil) != nil {
+	if New(&config.Backend{}, o, nil, nil) != nil {
 		t.Error("nothing to do gives an origin")
 	}
 }
