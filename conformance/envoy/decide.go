@@ -228,7 +228,7 @@ func (r *Run) AskAll(qs []*Question, w *World) error {
 // Parallel asks questions about subjects of w from several goroutines, each over
 // connections of its own: questions whose answers take their time.
 func (r *Run) Parallel(qs []*Question, w *World) error {
-	const workers = 8
+	const workers = 24
 	subjects := map[string]*Subject{}
 	for _, s := range w.Subjects {
 		subjects[s.Name] = s
@@ -250,7 +250,9 @@ func (r *Run) Parallel(qs []*Question, w *World) error {
 						forks[side] = side.Asker.Fork()
 					}
 					askers[j] = forks[side]
-					forks[side].Forget() // a connection takes a hundred tunnels
+					if len(askers[j].tunnels) > 60 { // a connection takes a hundred
+						askers[j].Forget()
+					}
 				}
 				_, errs[i] = r.ask(q, sides, askers)
 			}

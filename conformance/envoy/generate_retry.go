@@ -21,13 +21,14 @@ func retryRules() []RouteRule {
 	add("token-codes", RouteRule{Retry: &Retry{On: "retriable-status-codes", Codes: codes, Attempts: 1, Backoff: "0.010s"}})
 	add("none", RouteRule{Retry: &Retry{On: "5xx", Attempts: 0}})
 	add("one", RouteRule{Retry: &Retry{Codes: codes, Attempts: 1}})
-	add("per-try", RouteRule{Retry: &Retry{On: "5xx", Attempts: 1, PerTry: "0.300s", Backoff: "0.010s"}})
-	add("per-try-reset", RouteRule{Retry: &Retry{On: "reset", Attempts: 1, PerTry: "0.300s", Backoff: "0.010s"}})
-	add("per-try-gateway", RouteRule{Retry: &Retry{On: "gateway-error", Attempts: 1, PerTry: "0.300s", Backoff: "0.010s"}})
-	add("per-try-codes", RouteRule{Retry: &Retry{Codes: codes, Attempts: 1, PerTry: "0.300s"}})
-	add("timeout", RouteRule{Timeout: "0.400s"})
-	add("timeout-first", RouteRule{Timeout: "0.400s", Retry: &Retry{On: "5xx", Attempts: 3, PerTry: "0.900s"}})
-	add("timeout-last", RouteRule{Timeout: "0.500s", Retry: &Retry{On: "5xx", Attempts: 3, PerTry: "0.300s", Backoff: "0.010s"}})
+	// Timeouts leave half a second between what they tell apart.
+	add("per-try", RouteRule{Retry: &Retry{On: "5xx", Attempts: 1, PerTry: "1s", Backoff: "0.010s"}})
+	add("per-try-reset", RouteRule{Retry: &Retry{On: "reset", Attempts: 1, PerTry: "1s", Backoff: "0.010s"}})
+	add("per-try-gateway", RouteRule{Retry: &Retry{On: "gateway-error", Attempts: 1, PerTry: "1s", Backoff: "0.010s"}})
+	add("per-try-codes", RouteRule{Retry: &Retry{Codes: codes, Attempts: 1, PerTry: "1s"}})
+	add("timeout", RouteRule{Timeout: "1.500s"})
+	add("timeout-first", RouteRule{Timeout: "1.500s", Retry: &Retry{On: "5xx", Attempts: 3, PerTry: "5s", Backoff: "0.010s"}})
+	add("timeout-last", RouteRule{Timeout: "2.500s", Retry: &Retry{On: "5xx", Attempts: 3, PerTry: "1s", Backoff: "0.010s"}})
 	add("default", RouteRule{})
 	add("abort", RouteRule{Abort: &Abort{Status: 418}})
 	add("abort-503", RouteRule{Abort: &Abort{Status: 503}, Retry: &Retry{On: "5xx", Attempts: 2}})
@@ -67,8 +68,11 @@ func (g *Generator) RetryQuestions(s *Subject) []*Question {
 		how = treatments[:2]
 	}
 	var qs []*Question
-	for _, h := range how {
-		for _, v := range []string{"GET", "POST", "headers", "grpc"} {
+	for i, h := range how {
+		for j, v := range []string{"GET", "grpc", "POST", "headers"} {
+			if j > 1 && (i+j)%2 == 0 {
+				continue // one of these for each treatment
+			}
 			q := g.base(s)
 			q.Target, q.Tries, q.Note = "/"+r.Name+"/x", h, fmt.Sprint(h, " ", v)
 			switch v {
@@ -76,7 +80,7 @@ func (g *Generator) RetryQuestions(s *Subject) []*Question {
 				q.Method, q.Body = "POST", "some body"
 			case "headers": // which no client of the mesh may use
 				q.Headers = [][2]string{{"X-Envoy-Retry-On", "5xx,reset,retriable-4xx"}, {"X-Envoy-Retry-Grpc-On", "unavailable,cancelled,internal"}, {"X-Envoy-Max-Retries", "4"},
-					{"X-Envoy-Retriable-Status-Codes", "404,429"}, {"X-Envoy-Upstream-Rq-Timeout-Ms", "150"}, {"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "100"}}
+					{"X-Envoy-Retriable-Status-Codes", "404,429"}, {"X-Envoy-Upstream-Rq-Timeout-Ms", "300"}, {"X-Envoy-Upstream-Rq-Per-Try-Timeout-Ms", "200"}}
 			case "grpc":
 				q.Proto2, q.Method, q.Body = true, "POST", "\x00\x00\x00\x00\x00"
 				q.Headers = [][2]string{{"content-type", "application/grpc"}, {"te", "trailers"}}
