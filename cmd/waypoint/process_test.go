@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,6 +36,7 @@ type rig struct {
 	front  *testmesh.Capture
 	http   *http.Client
 
+	from         []string // where its configuration comes from; nil: the directory
 	cmd          *exec.Cmd
 	hbone        netip.AddrPort
 	admin, ready string
@@ -48,6 +50,12 @@ const podIP = "127.0.6.21"
 
 // newRig starts everything; args go to `waypoint run` behind the usual ones.
 func newRig(t *testing.T, args ...string) *rig {
+	t.Helper()
+	return newRigFrom(t, nil, args...)
+}
+
+// newRigFrom lets source say where the configuration of the directory comes from.
+func newRigFrom(t *testing.T, source func(*rig) []string, args ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), config: shop(t), exited: make(chan error, 1)}
 	files, _ := filepath.Glob(r.config + "/*.yaml")
@@ -69,6 +77,9 @@ func newRig(t *testing.T, args ...string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.node.Close() })
+	if r.from = []string{"--config", r.config}; source != nil {
+		r.from = source(r)
+	}
 	r.start(args...)
 	r.client = testmesh.NewClient(r.source("clients", "curl"))
 	t.Cleanup(r.client.Close)
@@ -107,9 +118,13 @@ func (r *rig) writeIdentity() string {
 
 func (r *rig) start(args ...string) {
 	r.t.Helper()
-	r.cmd = exec.Command(binary, append([]string{"run", "--config", r.config,
+	from := r.from
+	if from == nil {
+		from = []string{"--config", r.config}
+	}
+	r.cmd = exec.Command(binary, slices.Concat([]string{"run"}, from, []string{
 		"--cert", r.dir + "/cert.pem", "--key", r.dir + "/key.pem", "--roots", r.dir + "/roots.pem", "--log-format", "json",
-		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", ""}, args...)...)
+		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", ""}, args)...)
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		r.t.Fatal(err)

@@ -38,8 +38,9 @@ func NewObjects() *Objects {
 // changed logs a change.
 func (s *Objects) changed(k Key) {
 	if len(s.log) == maxLog {
-		s.first += maxLog
-		s.log = s.log[:0]
+		// The older half goes: a builder that keeps up never misses a change.
+		s.first += maxLog / 2
+		s.log = s.log[:copy(s.log, s.log[maxLog/2:])]
 	}
 	s.log = append(s.log, k)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -91,17 +92,11 @@ func New(o Options) *Feed {
 // refused one the last good version stays.
 func (f *Feed) Apply(r *xds.Response) error {
 	// Decoding is most of the work and needs no lock.
+	got, errs := decodeAll(r.Upserts)
 	var bad []Refused
-	got := make([]*kube.Object, len(r.Upserts))
-	for i, u := range r.Upserts {
-		if u.Name == Complete {
-			continue
-		}
-		o, err := decode(u)
-		if err == nil {
-			got[i], err = o, o.Err
-		}
+	for i, err := range errs {
 		if err != nil {
+			u := r.Upserts[i]
 			bad = append(bad, Refused{Name: u.Name, Version: u.Version, Reason: err.Error(), At: time.Now()})
 		}
 	}
@@ -157,6 +152,30 @@ func refusal(bad []Refused) error {
 		lines = append(lines, x.Name+": "+x.Reason)
 	}
 	return errors.New(strings.Join(lines, "\n"))
+}
+
+// decodeAll reads resources, on several processors where there are many. An object
+// with an error is there as far as it could be read.
+func decodeAll(us []*discovery.Resource) ([]*kube.Object, []error) {
+	got, errs := make([]*kube.Object, len(us)), make([]error, len(us))
+	part := func(from, to int) {
+		for i := from; i < to; i++ {
+			if us[i].Name == Complete {
+				continue
+			}
+			if got[i], errs[i] = decode(us[i]); errs[i] == nil {
+				errs[i] = got[i].Err
+			}
+		}
+	}
+	const least = 64 // an object takes some 20 us: less is not worth a goroutine
+	n := max(1, min(runtime.GOMAXPROCS(0), len(us)/least))
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { part(i*len(us)/n, (i+1)*len(us)/n) })
+	}
+	wg.Wait()
+	return got, errs
 }
 
 // decode reads one resource. What is wrong with the object's content is in its Err.
