@@ -174,7 +174,7 @@ func help(w http.ResponseWriter, _ *http.Request) {
   GET  /clusters?format=json     backends and their endpoints
   GET  /listeners                ports
   GET  /certs                    own certificate and roots
-  GET  /explain?method=&url=&from=&header=   which route and policy decide a request, and why
+  GET  /explain?method=&url=&from=&header=&sni=   which route and policy decide a request, and why
   GET  /stats  /stats/prometheus metrics
   GET  /server_info  /memory  /ready
   POST /logging?level=debug      debug, info, warning, error

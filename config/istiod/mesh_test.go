@@ -19,6 +19,7 @@ type mesh struct {
 	services, endpoints int // endpoints of each service
 	filters             map[int]string
 	routes              map[int]string // routes of a service, in protojson
+	manager, cluster    string         // further fields of connection managers and clusters
 	tags                int            // custom tags of spans, which make up most of a chain
 }
 
@@ -36,7 +37,7 @@ func (m *mesh) clusters(t testing.TB) []Resource {
 	var out []Resource
 	for i := range m.services {
 		c := parse(t, &clusterv3.Cluster{}, `{"name":"`+m.name(i)+`","type":"EDS","eds_cluster_config":{"service_name":"`+m.name(i)+`"},
-			"connect_timeout":"10s","lb_policy":"LEAST_REQUEST","common_lb_config":{"healthy_panic_threshold":{}},
+			`+m.cluster+`"connect_timeout":"10s","lb_policy":"LEAST_REQUEST","common_lb_config":{"healthy_panic_threshold":{}},
 			"circuit_breakers":{"thresholds":[{"max_connections":4294967295,"max_pending_requests":4294967295,"max_requests":4294967295,"max_retries":4294967295}]},
 			"metadata":{"filter_metadata":{"istio":{"services":[{"host":"`+m.host(i)+`","name":"svc","namespace":"shop"}]}}}}`)
 		out = append(out, Resource{m.name(i), "1", wire(t, c)})
@@ -90,7 +91,7 @@ func (m *mesh) hcm(i int) string {
 	for n := range m.tags {
 		tags = append(tags, fmt.Sprintf(`{"tag":"istio.tag-%d","value":"%%FILTER_STATE(downstream_peer_obj:FIELD:service-%d)%%"}`, n, n))
 	}
-	return `{"stat_prefix":"inbound_0.0.0.0_80;","normalize_path":true,"tracing":{"random_sampling":{"value":1},"custom_tags":[` + strings.Join(tags, ",") + `]},
+	return `{"stat_prefix":"inbound_0.0.0.0_80;","normalize_path":true,` + m.manager + `"tracing":{"random_sampling":{"value":1},"custom_tags":[` + strings.Join(tags, ",") + `]},
 		"route_config":{"name":"r","virtual_hosts":[{"name":"inbound|http|80","domains":["*"],"routes":[` + routes + `]}]},
 		"http_filters":[` + filters + `
 		{"name":"envoy.filters.http.fault","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}},
