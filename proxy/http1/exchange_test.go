@@ -346,6 +346,45 @@ func TestDrainGrace(t *testing.T) {
 	})
 }
 
+// A drain that begins between a response's head and its end leaves a client that
+// does not know: it has the grace, too.
+func TestDrainGraceBehindAHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newPipe()
+		s := NewServerConn(a, ServerOptions{})
+		done := make(chan error)
+		go func() {
+			for n := 0; ; n++ {
+				x, err := s.Next()
+				if err != nil {
+					done <- err
+					return
+				}
+				x.WriteHead(&codec.ResponseHead{Status: 204}, codec.End)
+				if n == 0 {
+					s.SetDraining()
+				}
+			}
+		}()
+		p := make([]byte, 200)
+		b.Write([]byte(get()))
+		n, _ := b.Read(p)
+		if strings.Contains(string(p[:n]), "close") {
+			t.Fatalf("%q: told already", p[:n])
+		}
+		time.Sleep(DrainGrace - time.Millisecond)
+		b.Write([]byte(get()))
+		if err := <-done; err != io.EOF {
+			t.Error(err)
+		}
+		n, _ = b.Read(p)
+		if !strings.Contains(string(p[:n]), "connection: close") {
+			t.Errorf("%q", p[:n])
+		}
+		s.Close()
+	})
+}
+
 func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newPipe()

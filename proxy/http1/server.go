@@ -191,7 +191,11 @@ func (s *ServerConn) beginIdle() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Load() {
-		return io.EOF
+		// The drain came behind the head of the last response, which so did not say
+		// that it was the last.
+		if s.c.SetReadDeadline(time.Now().Add(DrainGrace)) != nil {
+			return io.EOF
+		}
 	}
 	s.idle = true
 	return nil
