@@ -1,8 +1,10 @@
 package istiod
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/resilience/balance"
@@ -43,9 +45,13 @@ func (w *World) Model() *config.Model {
 	if w.stale.workloads || w.stale.chains {
 		w.buildWorkloads()
 	}
-	if w.stale.backends {
+	switch {
+	case w.stale.backends:
 		w.buildBackends()
+	case len(w.touched) > 0:
+		w.updateBackends()
 	}
+	w.touched = nil
 	if w.stale.problems || w.stale.chains {
 		w.buildProblems()
 	}
@@ -68,6 +74,26 @@ func (w *World) buildBackends() {
 	for name, c := range w.clusters {
 		if !plumbing[name] {
 			out[name] = w.backend(c)
+		}
+	}
+	w.model.Backends = out
+}
+
+// updateBackends makes those anew whose endpoints changed and nothing else: with ten
+// thousand services a thousand changes a second leave no time to look at all.
+func (w *World) updateBackends() {
+	if w.fed == nil {
+		w.fed = make(map[string][]*cluster, len(w.clusters))
+		for name, c := range w.clusters {
+			if c.eds != "" && !plumbing[name] {
+				w.fed[c.eds] = append(w.fed[c.eds], c)
+			}
+		}
+	}
+	out := maps.Clone(w.model.Backends)
+	for _, a := range w.touched {
+		for _, c := range w.fed[a.name] {
+			out[c.name] = w.backend(c)
 		}
 	}
 	w.model.Backends = out
@@ -262,19 +288,8 @@ func (w *World) keep(key string, e *destEntry, d *config.Destination) *config.De
 // buildWorkloads lists the workloads, and one for each address that a direct chain
 // serves and no resource describes: Envoy reaches those by tunnel and no other way.
 func (w *World) buildWorkloads() {
-	out := make([]*config.Workload, 0, len(w.workloads))
-	for _, x := range w.workloads {
-		out = append(out, &x.Workload)
-	}
-	slices.SortFunc(out, func(a, b *config.Workload) int {
-		switch {
-		case a.UID < b.UID:
-			return -1
-		case a.UID > b.UID:
-			return 1
-		}
-		return 0
-	})
+	w.listWorkloads()
+	out := slices.Clip(w.listed)
 	for _, d := range w.model.Destinations {
 		if !d.Workload {
 			continue
@@ -286,6 +301,29 @@ func (w *World) buildWorkloads() {
 		}
 	}
 	w.model.Workloads = out
+}
+
+// listWorkloads puts the workloads that changed into the list, which is in order of
+// their UIDs; the former list stays as it was.
+func (w *World) listWorkloads() {
+	if len(w.moved) == 0 {
+		return
+	}
+	byUID := func(x *config.Workload, uid string) int { return strings.Compare(x.UID, uid) }
+	old, out := w.listed, make([]*config.Workload, 0, len(w.workloads))
+	for _, uid := range sorted(w.moved) {
+		i, found := slices.BinarySearchFunc(old, uid, byUID)
+		out = append(out, old[:i]...)
+		if found {
+			i++
+		}
+		old = old[i:]
+		if x := w.workloads[uid]; x != nil {
+			out = append(out, &x.Workload)
+		}
+	}
+	w.listed = append(out, old...)
+	clear(w.moved)
 }
 
 // buildProblems lists the problems of all parts, in a stable order.

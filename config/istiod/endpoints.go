@@ -23,6 +23,7 @@ const (
 
 // assignment is a decoded ClusterLoadAssignment.
 type assignment struct {
+	name     string // of the resource; empty: inside of its cluster
 	digest   digest
 	over     uint32   // overprovisioning, percent; 0: the default
 	names    []string // of the workloads, beside eps; as istiod notes them

@@ -62,7 +62,7 @@ func (w *World) setWorkload(r *Resource, decode func([]byte) (*workload, error))
 		w.byAddr[a] = append(w.byAddr[a], n)
 		w.touch(a)
 	}
-	w.stale.workloads = true
+	w.stale.workloads, w.moved[n.UID] = true, true
 	return nil
 }
 
@@ -88,14 +88,19 @@ func (w *World) dropWorkload(old *workload) {
 		}
 		w.touch(a)
 	}
-	w.stale.workloads = true
+	w.stale.workloads, w.moved[old.UID] = true, true
 }
 
 // touch marks what an address leads to as stale.
 func (w *World) touch(a netip.Addr) {
 	for _, x := range w.users[a] {
-		x.stale = true
-		w.stale.backends = true
+		switch {
+		case x.name == "":
+			x.stale, w.stale.backends = true, true
+		case !x.stale:
+			x.stale = true
+			w.touched = append(w.touched, x)
+		}
 	}
 }
 

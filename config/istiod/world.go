@@ -26,6 +26,9 @@ type World struct {
 	names       map[string]string    // resource name -> UID, as both may differ
 	byAddr      map[netip.Addr][]*workload
 	users       map[netip.Addr][]*assignment // assignments with an endpoint there
+	touched     []*assignment                // stale since the last model
+	fed         map[string][]*cluster        // clusters by the assignment they name; nil: to be made anew
+	moved       map[string]bool              // workloads changed since the last model, by UID
 	main        mainListener
 	terminate   *terminate
 	inline      *interner
@@ -33,6 +36,7 @@ type World struct {
 	// What the last model was made of.
 	stale  stale
 	model  config.Model
+	listed []*config.Workload // in order of their UIDs
 	dests  map[string]*destEntry
 	absent map[string]*program // chains that the matcher names and nobody sent
 	hashes map[string]hashHint
@@ -41,7 +45,7 @@ type World struct {
 // stale says which parts of the model have to be made anew.
 type stale struct {
 	chains    bool // destinations: chains, matcher, workloads behind direct chains, services
-	backends  bool // any cluster or assignment
+	backends  bool // every backend is looked at; else those of World.touched
 	workloads bool
 	problems  bool
 }
@@ -65,6 +69,7 @@ func NewWorld(o Options) *World {
 		names:       make(map[string]string),
 		byAddr:      make(map[netip.Addr][]*workload),
 		users:       make(map[netip.Addr][]*assignment),
+		moved:       make(map[string]bool),
 		inline:      newInterner(),
 		dests:       make(map[string]*destEntry),
 		absent:      make(map[string]*program),
@@ -122,6 +127,7 @@ func (w *World) remove(typeURL, name string) {
 	switch typeURL {
 	case ClusterType:
 		delete(w.clusters, name)
+		w.fed = nil
 		w.stale.backends, w.stale.chains, w.stale.problems = true, true, true
 	case EndpointsType:
 		if a := w.assignments[name]; a != nil {
@@ -164,6 +170,7 @@ func (w *World) setCluster(r *Resource) error {
 		c.backend, c.from = old.backend, nil
 	}
 	w.clusters[r.Name] = c
+	w.fed = nil
 	w.stale.backends, w.stale.problems = true, true
 	return nil
 }
@@ -185,8 +192,9 @@ func (w *World) setAssignment(r *Resource) error {
 		w.stale.problems = w.stale.problems || len(a.problems) > 0
 	}
 	w.use(a)
+	a.name = r.Name
 	w.assignments[r.Name] = a
-	w.stale.backends = true
+	w.touched = append(w.touched, a)
 	return nil
 }
 
