@@ -1,0 +1,329 @@
+package chart
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"waypoint.dev/waypoint/conformance/lab"
+)
+
+// step is how long anything here may take on a busy machine.
+const step = 90 * time.Second
+
+func gvk(group, kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: group, Version: "v1", Kind: kind}
+}
+
+const gatewayGroup = "gateway.networking.k8s.io"
+
+// inLab are the values by which the lab runs the chart.
+func inLab() map[string]any {
+	return map[string]any{
+		"image":    map[string]any{"repository": "waypoint.lab/waypoint", "tag": "latest"},
+		"replicas": 2,
+		"identity": map[string]any{"mode": "files"},
+		"waypoint": map[string]any{"maxReplicas": 1, "parameters": map[string]any{
+			"deployment": "metadata: {annotations: {class: defaults}}",
+		}},
+		"priorityClassName": "",
+		"log":               map[string]any{"format": "text"},
+	}
+}
+
+func apply(t *testing.T, ctx context.Context, manifests string) {
+	t.Helper()
+	if _, err := cluster.Apply(ctx, manifests); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVariantsAreValid has the API server judge every way to render the chart,
+// without storing it.
+func TestVariantsAreValid(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	apply(t, ctx, "{apiVersion: v1, kind: Namespace, metadata: {name: waypoint-system}}\n---\n{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}")
+	for name, values := range map[string]map[string]any{
+		"defaults": {},
+		"spiffe":   {"identity": map[string]any{"mode": "spiffe"}, "tls": map[string]any{"secretName": "cert"}},
+		"fed only": {"waypoint": map[string]any{"enabled": false}, "gatewayClass": map[string]any{"labels": map[string]any{"istio.io/waypoint-for": "all"}}},
+		"all": {"podLabels": map[string]any{"a": "b"}, "podAnnotations": map[string]any{"c": "d"}, "nodeSelector": map[string]any{"e": "f"},
+			"tolerations": []any{map[string]any{"operator": "Exists"}}, "imagePullSecrets": []any{map[string]any{"name": "pull"}},
+			"serviceAccount": map[string]any{"annotations": map[string]any{"g": "h"}}, "mesh": map[string]any{"network": "n1", "trustDomainAliases": []any{"old"}},
+			"waypoint": map[string]any{"args": []any{"--access-log=-"}, "parameters": map[string]any{"service": "spec: {type: LoadBalancer}"}}},
+	} {
+		text, err := render(t, values)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		objs, err := lab.Decode(text)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		if len(objs) < 8 {
+			t.Errorf("%s: only %d objects", name, len(objs))
+		}
+		for _, o := range objs {
+			if err := dryRun(ctx, o); err != nil {
+				t.Errorf("%s: %s %s: %v", name, o.GetKind(), o.GetName(), err)
+			}
+		}
+	}
+}
+
+// dryRun lets the API server validate an object strictly.
+func dryRun(ctx context.Context, o *unstructured.Unstructured) error {
+	plural := strings.ToLower(o.GetKind()) + "s"
+	if o.GetKind() == "GatewayClass" {
+		plural = "gatewayclasses"
+	}
+	r := cluster.Dynamic.Resource(o.GroupVersionKind().GroupVersion().WithResource(plural))
+	opts := metav1.PatchOptions{FieldManager: "chart-test", DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
+	data, err := o.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	if o.GetNamespace() != "" {
+		_, err = r.Namespace(o.GetNamespace()).Patch(ctx, o.GetName(), applyPatch, data, opts)
+	} else {
+		_, err = r.Patch(ctx, o.GetName(), applyPatch, data, opts)
+	}
+	return err
+}
+
+const applyPatch = "application/apply-patch+yaml"
+
+const shop = `
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/use-waypoint: waypoint}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop}
+spec: {gatewayClassName: waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{name: http, port: 80}], selector: {app: web}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: "", kind: Service, name: web}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+`
+
+// TestInstalled runs the controller with the rights that the chart gives it.
+func TestInstalled(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*step)
+	defer cancel()
+	apply(t, ctx, "{apiVersion: v1, kind: Namespace, metadata: {name: waypoint-system}}")
+	text, err := render(t, inLab())
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, ctx, text)
+	if err := cluster.WaitDeployment(ctx, "waypoint-system", "waypoint-controller"); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, ctx, shop)
+	if err := cluster.WaitGateway(ctx, "shop", "waypoint"); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []schema.GroupVersionKind{gvk("", "ServiceAccount"), gvk("", "Service"), gvk("apps", "Deployment"), gvk("policy", "PodDisruptionBudget")} {
+		o, err := cluster.Get(ctx, k, "shop", "waypoint")
+		if err != nil || len(o.GetOwnerReferences()) != 1 {
+			t.Errorf("%s: %v %v", k.Kind, o, err)
+		}
+	}
+	d, err := cluster.Get(ctx, gvk("apps", "Deployment"), "shop", "waypoint")
+	if err != nil || d.GetAnnotations()["class"] != "defaults" {
+		t.Errorf("the class's parameters: %v", err)
+	}
+	wantRoute(t, ctx, "Accepted=True ResolvedRefs=True")
+
+	t.Run("others' entries stay", others)
+	t.Run("definitions that come late", late)
+	t.Run("a replica that goes hands over", handover)
+	t.Run("cleaned by ownership", cleaned)
+	forbidden(t)
+}
+
+// route returns our conditions of the route r, "Type=Status ...".
+func route(ctx context.Context) (string, *unstructured.Unstructured, error) {
+	o, err := cluster.Get(ctx, gvk(gatewayGroup, "HTTPRoute"), "shop", "r")
+	if err != nil {
+		return "", nil, err
+	}
+	parents, _, _ := unstructured.NestedSlice(o.Object, "status", "parents")
+	var out []string
+	for _, p := range parents {
+		m := p.(map[string]any)
+		if m["controllerName"] != "waypoint.dev/gateway-controller" {
+			continue
+		}
+		for _, c := range m["conditions"].([]any) {
+			x := c.(map[string]any)
+			out = append(out, fmt.Sprintf("%v=%v", x["type"], x["status"]))
+		}
+	}
+	return strings.Join(out, " "), o, nil
+}
+
+func wantRoute(t *testing.T, ctx context.Context, want string) {
+	t.Helper()
+	var got string
+	err := lab.Wait(ctx, "status of the route", func() (bool, error) {
+		var err error
+		got, _, err = route(ctx)
+		return got == want, err
+	})
+	if err != nil {
+		t.Fatalf("%v: %q, not %q", err, got, want)
+	}
+}
+
+// others writes another controller's entry over ours, by update and without a look
+// at what stands, and wants both in the end.
+func others(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	routes := cluster.Dynamic.Resource(schema.GroupVersionResource{Group: gatewayGroup, Version: "v1", Resource: "httproutes"}).Namespace("shop")
+	patch := `{"status":{"parents":[{"parentRef":{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"edge"},"controllerName":"example.com/edge","conditions":[
+		{"type":"Accepted","status":"True","reason":"Accepted","message":"","lastTransitionTime":"2026-01-01T00:00:00Z","observedGeneration":1}]}]}}`
+	if _, err := routes.Patch(ctx, "r", "application/merge-patch+json", []byte(patch), metav1.PatchOptions{FieldManager: "edge"}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	wantRoute(t, ctx, "Accepted=True ResolvedRefs=True")
+	_, o, err := route(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(o.Object["status"])
+	if err != nil || !strings.Contains(string(b), "example.com/edge") {
+		t.Errorf("the other's entry is gone: %s", b)
+	}
+	// The API server itself refuses what was read before someone else wrote.
+	stale := `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"r","resourceVersion":"1"},"status":{"parents":[]}}`
+	force := true
+	if _, err := routes.Patch(ctx, "r", applyPatch, []byte(stale), metav1.PatchOptions{FieldManager: "x", Force: &force}, "status"); err == nil {
+		t.Error("an apply at an old version is taken")
+	}
+}
+
+// late installs Istio's definitions under a running controller.
+func late(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	file, err := istioDefinitions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, ctx, string(b))
+	policy := `
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {targetRefs: [{group: "", kind: Service, name: web}], action: DENY, rules: [{to: [{operation: {methods: [DELETE]}}]}]}
+`
+	if err := lab.Wait(ctx, "the definition", func() (bool, error) {
+		_, err := cluster.Apply(ctx, policy)
+		return err == nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var b2 []byte
+	if err := lab.Wait(ctx, "the policy's status", func() (bool, error) {
+		o, err := cluster.Get(ctx, gvk("security.istio.io", "AuthorizationPolicy"), "shop", "p")
+		if err != nil {
+			return false, err
+		}
+		b2, _ = json.Marshal(o.Object["status"])
+		return strings.Contains(string(b2), "bound to Service web"), nil
+	}); err != nil {
+		t.Fatalf("%v: %s", err, b2)
+	}
+}
+
+func holder(ctx context.Context) string {
+	l, err := cluster.Client.CoordinationV1().Leases("waypoint-system").Get(ctx, "waypoint-controller", metav1.GetOptions{})
+	if err != nil || l.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *l.Spec.HolderIdentity
+}
+
+// handover deletes the pod that writes; the other one goes on.
+func handover(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	first := holder(ctx)
+	if first == "" {
+		t.Fatal("nobody holds the Lease")
+	}
+	if err := cluster.Client.CoreV1().Pods("waypoint-system").Delete(ctx, first, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Wait(ctx, "another holder", func() (bool, error) { h := holder(ctx); return h != "" && h != first, nil }); err != nil {
+		t.Fatal(err)
+	}
+	routes := cluster.Dynamic.Resource(schema.GroupVersionResource{Group: gatewayGroup, Version: "v1", Resource: "httproutes"}).Namespace("shop")
+	if _, err := routes.Patch(ctx, "r", "application/json-patch+json", []byte(`[{"op":"replace","path":"/spec/rules/0/backendRefs/0/name","value":"gone"}]`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wantRoute(t, ctx, "Accepted=True ResolvedRefs=False")
+}
+
+func cleaned(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	gateways := cluster.Dynamic.Resource(schema.GroupVersionResource{Group: gatewayGroup, Version: "v1", Resource: "gateways"}).Namespace("shop")
+	if err := gateways.Delete(ctx, "waypoint", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Wait(ctx, "everything gone", func() (bool, error) {
+		for _, k := range []schema.GroupVersionKind{gvk("", "ServiceAccount"), gvk("", "Service"), gvk("apps", "Deployment"), gvk("policy", "PodDisruptionBudget")} {
+			if _, err := cluster.Get(ctx, k, "shop", "waypoint"); err == nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantRoute(t, ctx, "")
+}
+
+// forbidden looks for what the API server refused the controller.
+func forbidden(t *testing.T) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join("..", ".cache", "chart", "logs", "*controller*"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("no log of the controller: %v", err)
+	}
+	for _, f := range logs {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.SplitSeq(string(b), "\n") {
+			if strings.Contains(line, "forbidden") {
+				t.Errorf("%s: %s", filepath.Base(f), line)
+			}
+		}
+	}
+}

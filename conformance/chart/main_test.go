@@ -1,0 +1,83 @@
+package chart
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"waypoint.dev/waypoint/conformance/lab"
+	"waypoint.dev/waypoint/conformance/lab/build"
+	"waypoint.dev/waypoint/conformance/lab/sandbox"
+)
+
+const (
+	// buildLimit is for an empty cache on a busy machine of two cores.
+	buildLimit = 40 * time.Minute
+	startLimit = 3 * time.Minute
+)
+
+// cluster is the lab that all tests share.
+var cluster *lab.Lab
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := sandbox.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, "chart:", err)
+		os.Exit(1)
+	}
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chart:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	repo, err := filepath.Abs("../..")
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
+	defer cancel()
+	cache := filepath.Join(repo, "conformance", ".cache")
+	bins, err := build.All(ctx, repo, cache, os.Stdout)
+	if err != nil {
+		return 0, err
+	}
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	if err != nil {
+		return 0, fmt.Errorf("the Gateway API's definitions: %w", err)
+	}
+	dir := filepath.Join(cache, "chart")
+	if err := os.RemoveAll(dir); err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	logs, err := os.Create(filepath.Join(dir, "lab.log"))
+	if err != nil {
+		return 0, err
+	}
+	defer logs.Close()
+	ctx, cancel = context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	cluster, err = lab.Start(ctx, lab.Options{
+		Binaries: bins, Dir: dir, Log: slog.New(slog.NewTextHandler(logs, nil)),
+		// Istio's definitions come later, in a test.
+		CRDs: []string{filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard"), filepath.Join(chartDir, "crds")},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer cluster.Close()
+	return m.Run(), nil
+}
