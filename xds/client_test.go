@@ -211,6 +211,32 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// A client that tells what it holds gets no response as everything there is.
+func TestHeldVersions(t *testing.T) {
+	s, addr, roots := serve(t)
+	cc, err := Dial(Transport{Address: addr, ServerName: "istiod.test", RootFile: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cc.Close()
+	h := &handler{got: make(chan *Response, 4)}
+	run(t, Config{Conn: cc, Node: &corev3.Node{Id: "x"}, Types: []Type{{typeA, true}}, Handler: h, Held: func(url string) map[string]string {
+		return map[string]string{"a": "7 of " + url}
+	}})
+	for range 2 {
+		st := recv(t, s.streams)
+		if r := recv(t, st.reqs); r.InitialResourceVersions["a"] != "7 of "+typeA {
+			t.Errorf("the first request is %v", r)
+		}
+		st.s.Send(&discovery.DeltaDiscoveryResponse{TypeUrl: typeA, Nonce: "1"})
+		if got := recv(t, h.got); got.Full {
+			t.Errorf("taken as everything: %+v", got)
+		}
+		recv(t, st.reqs)
+		st.end <- nil
+	}
+}
+
 func TestServerMustProveItself(t *testing.T) {
 	_, addr, roots := serve(t)
 	_, _, other := serve(t)

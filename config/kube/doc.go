@@ -7,7 +7,13 @@
 // defaults and validation, so that a file is judged as the API server would judge
 // it. A [Builder] decides what one waypoint serves, attaches and merges routes and
 // policies and returns a Model that shares every unchanged Destination and Backend
-// with the one before. [Watch] does all of it whenever a file changes.
+// with the one before. [Watch] does all of it whenever a file changes. For a feed
+// that sends objects, [LinksOf] tells which of them a waypoint needs, and [Trim]
+// makes them small.
+//
+// A build is kept, as tables of the objects and units computed from them. Changes of
+// endpoints, pods, routes and security policies spoil the units that they touch,
+// which alone are computed again; any other change builds anew. Both give the same.
 //
 // Nothing fails as a whole: an object that cannot be read keeps its last good
 // version, a security policy without one denies its targets, a broken route rule
