@@ -114,14 +114,18 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 	defer conn.Close()
 
 	var in *instance
+	var first sync.Once
+	connected := make(chan struct{})
+	policies := newOwnPolicies(a.Policies, config.Owner{Namespace: a.Namespace, Name: a.Gateway})
 	f := feed.New(feed.Options{
 		World: istiod.NewWorld(istiod.Options{
 			Namespace: a.Namespace, Gateway: a.Gateway, Class: a.Class, TrustDomain: a.TrustDomain, RootNamespace: a.RootNamespace,
 			ClusterID: a.ClusterID, Network: a.Network, MeshID: a.MeshID, Domain: a.Domain,
 		}),
 		Publish: func(m *config.Model) {
+			first.Do(func() { close(connected) })
 			trust(ids, m.Mesh, log)
-			in.publish(m)
+			policies.publish(in, m)
 		},
 		Server: func(id string) { greet(id, log) },
 		Log:    log,
@@ -154,6 +158,14 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 	return in.run(ctx, func(ctx context.Context) error {
 		var wg sync.WaitGroup
 		wg.Go(func() { f.Run(ctx) })
+		wg.Go(func() { policies.watch(ctx, in) })
+		wg.Go(func() {
+			select {
+			case <-connected:
+				askVersion(ctx, a.Discovery.Address, log)
+			case <-ctx.Done():
+			}
+		})
 		// It ends with ctx only: a control plane that is away is waited for.
 		err := client.Run(ctx)
 		wg.Wait()
@@ -203,23 +215,6 @@ func trust(ids identity.Source, m config.Mesh, log *slog.Logger) {
 	if err := s.SetTrustDomains(append([]string{m.TrustDomain}, m.TrustAliases...)); err != nil {
 		log.Error("the mesh's trust domains cannot be used; the present ones stay", "error", err)
 	}
-}
-
-// greet says which istiod this is, and warns of versions that were not compared.
-func greet(identifier string, log *slog.Logger) {
-	var id struct {
-		ID   string
-		Info struct{ Version string }
-	}
-	if json.Unmarshal([]byte(identifier), &id) != nil {
-		return
-	}
-	if ok, known := agent.SupportedIstiod(id.Info.Version); known && !ok {
-		log.Warn("this istiod is outside the range that was tested; what it sends and is not known here fails closed", "istiod", id.ID, "version", id.Info.Version,
-			"tested", agent.MinIstiod+" to "+agent.MaxIstiod)
-		return
-	}
-	log.Info("connected", "istiod", id.ID, "version", id.Info.Version)
 }
 
 // shown turns an error into what a person at the administration port can read.
