@@ -115,10 +115,6 @@ func (x *exchange) prepare() bool {
 		x.answer(reply{status: 403, details: "upgrade_failed"})
 		return false
 	}
-	if misspelled(in.Method) {
-		x.answer(reply{status: 400, details: "method_misspelled"})
-		return false
-	}
 	return x.normalize(set.Normalization)
 }
 

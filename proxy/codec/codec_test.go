@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -59,5 +60,21 @@ func TestErrorMatches(t *testing.T) {
 	}
 	if !errors.Is(&Error{Kind: Timeout}, os.ErrDeadlineExceeded) || KindOf(io.EOF) != 0 {
 		t.Error("a deadline is not one")
+	}
+}
+
+func TestMisspelled(t *testing.T) {
+	for _, m := range []string{"get", "Get", "gET", "delete", "oPTIONS", "connect", "patch"} {
+		if !Misspelled(m) {
+			t.Errorf("%s passes", m)
+		}
+	}
+	for _, m := range []string{"", "GET", "DELETE", "CONNECT", "X", "x", "getAll", "PROPFIND", "propfind", "M-SEARCH", strings.Repeat("a", 100)} {
+		if Misspelled(m) {
+			t.Errorf("%s is refused", m)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { Misspelled("get") }); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

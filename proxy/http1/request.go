@@ -15,7 +15,7 @@ func parseRequestLine(line []byte, h *codec.RequestHead, allow10 bool) *Protocol
 		return errRequestLine // HTTP/0.9 too
 	}
 	h.Method, h.Target = s[:sp], s[sp+1:last]
-	if !codec.ValidToken(h.Method) {
+	if !codec.ValidToken(h.Method) || codec.Misspelled(h.Method) {
 		return errMethod
 	}
 	switch v := s[last+1:]; {

@@ -86,7 +86,7 @@ func (s *scratch) request(in *h2.Head, h *codec.RequestHead) int {
 	if h.Length == 0 {
 		h.Expect = false
 	}
-	if !codec.ValidAuthority(h.Authority) {
+	if !codec.ValidAuthority(h.Authority) || codec.Misspelled(h.Method) {
 		return 400
 	}
 	switch {

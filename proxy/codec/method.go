@@ -1,10 +1,10 @@
-package proxy
+package codec
 
-// misspelled reports whether a method is one of the registered ones in another
-// case. Methods are case-sensitive (RFC 9110 section 9.1), so a policy about GET
-// does not match get, yet there are applications that serve it as GET: Envoy's
-// parser refuses it too.
-func misspelled(method string) bool {
+// Misspelled reports whether a method is one of the registered ones in another
+// case. Methods are case-sensitive (RFC 9110 section 9.1), so a policy about GET does
+// not match get, yet there are applications that serve it as GET. Both codecs answer
+// 400; so does Envoy over HTTP/1.
+func Misspelled(method string) bool {
 	var b [len("CONNECT")]byte
 	lower := false
 	if len(method) > len(b) {
