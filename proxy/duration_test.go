@@ -109,6 +109,23 @@ func TestMaxDurationIsKept(t *testing.T) {
 	})
 }
 
+// A request does not take the body that another one's client broke off for its own.
+func TestBrokenBodyIsForgotten(t *testing.T) {
+	r := newRig(t, edited(func(r *routing.Rule) { r.Timeout = 20 * time.Millisecond }))
+	defer r.close()
+	r.on(pod1, silent)
+	for range 20 {
+		c, ft := r.tunnel()
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n")
+		_, _ = io.ReadAll(c)
+		_ = c.Close()
+		<-ft.done
+		if resp, body := r.do(get); resp.StatusCode != 504 || body != "upstream request timeout" {
+			t.Fatalf("%d %q", resp.StatusCode, body)
+		}
+	}
+}
+
 // A rule's hash sources take the place of its backend's; only a backend that
 // places requests by a hash makes a cookie.
 func TestRouteHash(t *testing.T) {

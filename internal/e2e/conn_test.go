@@ -52,15 +52,12 @@ func (m *mesh) talk(ns, to, sni string, f func(net.Conn)) telemetry.Record {
 	return r
 }
 
-// greet answers every connection with a text and then echoes.
-func greet(t *testing.T, addr, text string, wrap func(net.Listener) net.Listener) {
+// listen hands the connections to an address to serve, each on its own goroutine.
+func listen(t *testing.T, addr string, serve func(net.Conn)) {
 	t.Helper()
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if wrap != nil {
-		ln = wrap(ln)
 	}
 	t.Cleanup(func() { ln.Close() })
 	go func() {
@@ -71,11 +68,23 @@ func greet(t *testing.T, addr, text string, wrap func(net.Listener) net.Listener
 			}
 			go func() {
 				defer c.Close()
-				io.WriteString(c, text+"\n")
-				io.Copy(c, c)
+				serve(c)
 			}()
 		}
 	}()
+}
+
+// greet answers every connection with a text and then echoes, inside of TLS if wrap
+// makes it so.
+func greet(t *testing.T, addr, text string, wrap func(net.Conn) net.Conn) {
+	t.Helper()
+	listen(t, addr, func(c net.Conn) {
+		if wrap != nil {
+			c = wrap(c)
+		}
+		io.WriteString(c, text+"\n")
+		io.Copy(c, c)
+	})
 }
 
 // line reads what greet says, or nothing from a connection that is cut.
@@ -92,8 +101,8 @@ func TestTLSRoute(t *testing.T) {
 	m := startMesh(t, nil)
 	for i, ip := range []string{podV1, podV2} {
 		svid := m.source("shop", "cart").SVID()
-		greet(t, ip+":8443", fmt.Sprint("v", i+1), func(ln net.Listener) net.Listener {
-			return tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{svid.Certificate}})
+		greet(t, ip+":8443", fmt.Sprint("v", i+1), func(c net.Conn) net.Conn {
+			return tls.Server(c, &tls.Config{Certificates: []tls.Certificate{svid.Certificate}})
 		})
 	}
 	m.serve(frame + pod(podV1) + pod(podV2) +
