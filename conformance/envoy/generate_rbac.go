@@ -25,6 +25,8 @@ var pools = map[string][]string{
 	"source.principal":          {"cluster.local/ns/shop/sa/cart", "*/bot"},
 	"destination.port":          {"80", "81"},
 	"trustDomains":              {"cluster.local", "other.example", "*.local", "cluster*", "*"},
+	"source.trustDomain":        {"cluster.local", "*.local", "other*"},
+	"connection.sni":            {"www.example.com", "*.example.com", "api.*", "*"},
 	"source.serviceAccount":     {"clients/curl", "shop/cart", "none"},
 	"destination.ip":            {"10.97.1.0/24", "10.97.0.0/16", "192.0.2.1"},
 
@@ -58,6 +60,8 @@ var (
 	directWords = vocabulary{append([]string{"ipBlocks", "ipBlocks", "ipBlocks"}, sources...), operations, append([]string{"source.ip", "source.ip", "source.ip", "source.ip"}, conditions...)}
 	claimWords  = vocabulary{append([]string{"requestPrincipals", "requestPrincipals", "requestPrincipals"}, sources...), operations, append(claimConditions, claimConditions...)}
 	tcpWords    = vocabulary{tcpSources, []string{"ports"}, tcpConditions}
+	// allWords is everything, for where no proxy has to have it.
+	allWords = vocabulary{append([]string{"ipBlocks", "requestPrincipals"}, sources...), operations, slices.Concat(conditions, claimConditions, []string{"source.ip", "connection.sni", "source.trustDomain"})}
 )
 
 // rule is a random rule. Fields that only narrow it stay few, so that requests
@@ -167,6 +171,26 @@ func (g *Generator) Connections() *Subject {
 	})
 }
 
+// Anything adds a service with random policies of everything, whether their rules
+// decide something or not.
+func (g *Generator) Anything(tcp bool) *Subject {
+	s := g.subject("anything", "BASE")
+	s.TCP = tcp
+	if !tcp {
+		s.JWT = jwtRules
+	}
+	for i := range 1 + g.r.IntN(3) {
+		s.Policies = append(s.Policies, g.policy(s, i, 3, &allWords, "ALLOW", "ALLOW", "DENY", "AUDIT"))
+	}
+	if g.chance(5) {
+		s.Policies[0].Action, s.Policies[0].Rules = "ALLOW", nil
+	}
+	if g.chance(5) {
+		s.Policies[0].Rules = []PolicyRule{{}}
+	}
+	return s
+}
+
 // policy is a random policy of up to n rules.
 func (g *Generator) policy(s *Subject, i, n int, words *vocabulary, actions ...string) Policy {
 	p := Policy{Name: fmt.Sprint(s.Name, "-", i), Action: one(g, actions)}
@@ -231,17 +255,14 @@ func (g *Generator) Decisive(s *Subject, rule int, yes bool) *Question {
 		g.n = n
 		q := g.aimed(s, rule, yes)
 		if m := s.predict(q); m[rule] == yes && s.decides(m, rule) {
-			return q
+			return q.sign()
 		}
 	}
-	return g.aimed(s, rule, yes)
+	return g.aimed(s, rule, yes).sign()
 }
 
-// PolicyQuestion is aimed at a rule of s: to meet it, or to miss it closely.
-func (g *Generator) PolicyQuestion(s *Subject, r *PolicyRule, meet bool) *Question {
-	return g.policyQuestion(s, r, nil, meet)
-}
-
+// policyQuestion is aimed at a rule of s, and at another one if there is one: to
+// meet it, or to miss it closely.
 func (g *Generator) policyQuestion(s *Subject, r, also *PolicyRule, meet bool) *Question {
 	q := g.base(s)
 	q.Client, q.Host, q.Method, q.Direct = one(g, Clients), one(g, hosts), one(g, methods), s.Direct
@@ -361,6 +382,8 @@ func (g *Generator) meet(q *Question, t *token, field, v string) {
 	case "remoteIpBlocks", "remote.ip":
 		ip := strings.TrimSuffix(v[:strings.LastIndexByte(v, '.')+1], ".") + ".7"
 		q.Headers = append(q.Headers, [2]string{"X-Forwarded-For", one(g, []string{ip, "192.0.2.1, " + ip, ip + ", 192.0.2.1"})})
+	case "connection.sni":
+		q.SNI = sample(v, "api.x")
 	case "hosts":
 		q.Host = sample(v, one(g, []string{"web", "www"}))
 	case "methods":

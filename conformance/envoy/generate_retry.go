@@ -43,6 +43,11 @@ func (g *Generator) Retries(h2 bool) {
 		s := g.subject("retry", "BASE")
 		s.HTTP2, s.Routes = h2, []RouteRule{r}
 	}
+	for _, pods := range []string{"none", "down"} {
+		s := g.subject("retry", "BASE")
+		s.HTTP2, s.Pods = h2, pods
+		s.Routes = []RouteRule{{Name: "pods-" + pods, Matches: []RouteMatch{{PathKind: "PathPrefix", Path: "/pods-" + pods}}}}
+	}
 }
 
 // treatments are how applications treat one try after the other.
@@ -64,7 +69,7 @@ func (g *Generator) RetryQuestions(s *Subject) []*Question {
 			how = append(how, "reset,hang")
 		}
 	}
-	if r.Abort != nil {
+	if r.Abort != nil || s.Pods != "" {
 		how = treatments[:2]
 	}
 	var qs []*Question

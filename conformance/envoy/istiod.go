@@ -39,11 +39,21 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
+	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/istiod"
 )
 
 // Istiod starts the waypoint with resources as istiod sends them.
 func (l *Lab) Istiod(r *Resources, ns string) (*Side, error) {
+	m, err := istiodModel(r, ns)
+	if err != nil {
+		return nil, err
+	}
+	return l.model("istiod", m)
+}
+
+// istiodModel is what config/istiod makes of resources.
+func istiodModel(r *Resources, ns string) (*config.Model, error) {
 	w := istiod.NewWorld(istiod.Options{Namespace: ns, Gateway: "waypoint", Class: "istio-waypoint", TrustDomain: "cluster.local",
 		RootNamespace: "istio-system", ClusterID: "Kubernetes", Domain: "cluster.local"})
 	for _, t := range []struct {
@@ -77,7 +87,7 @@ func (l *Lab) Istiod(r *Resources, ns string) (*Side, error) {
 	if errs := w.Apply(istiod.WorkloadType, res, nil); len(errs) > 0 {
 		return nil, errs[0]
 	}
-	return l.model("istiod", w.Model())
+	return w.Model(), nil
 }
 
 func wire(o Object, m proto.Message) ([]byte, error) {

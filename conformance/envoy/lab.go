@@ -167,6 +167,15 @@ func (l *Lab) model(name string, m *config.Model) (*Side, error) {
 
 // Kube starts the waypoint with the manifests of a world, of one normalization.
 func (l *Lab) Kube(w *World, norm string) (*Side, error) {
+	m, err := kubeModel(w, norm)
+	if err != nil {
+		return nil, err
+	}
+	return l.model("kube", m)
+}
+
+// kubeModel is what config/kube makes of the manifests of a world.
+func kubeModel(w *World, norm string) (*config.Model, error) {
 	objs := kube.NewObjects()
 	parsed, err := kube.Parse("world.json", w.Manifests(norm))
 	if err != nil {
@@ -179,7 +188,7 @@ func (l *Lab) Kube(w *World, norm string) (*Side, error) {
 	if !ok {
 		return nil, fmt.Errorf("no normalization %q", norm)
 	}
-	return l.model("kube", kube.NewBuilder(kubeOptions(w, n)).Build(objs))
+	return kube.NewBuilder(kubeOptions(w, n)).Build(objs), nil
 }
 
 func kubeOptions(w *World, norm int) kube.Options {

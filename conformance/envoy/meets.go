@@ -102,6 +102,11 @@ func (q *Question) attribute(field string) []string {
 		return []string{q.Method}
 	case "ports", "destination.port":
 		return []string{q.Authority[strings.LastIndexByte(q.Authority, ':')+1:]}
+	case "connection.sni":
+		if q.SNI != "" {
+			return []string{q.SNI}
+		}
+		return nil
 	case "destination.ip":
 		return []string{q.Authority[:strings.LastIndexByte(q.Authority, ':')]}
 	case "paths":

@@ -33,7 +33,9 @@ type Question struct {
 	Audit                bool   // compare whether it was audited
 	TCP                  bool   // send Raw over a plain connection, which a line answers
 	Direct               bool   // show the oracle the client's address, which its tunnels hide
+	SNI                  string // of a TLS hello in the tunnel; such questions are not asked, only decided
 	Claims               Object // of the token that the request carries and that is valid; nil: none
+	token                *token // that sign writes
 }
 
 // Bytes is the request as it goes over an HTTP/1.1 connection.

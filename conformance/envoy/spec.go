@@ -23,6 +23,7 @@ type Subject struct {
 	HTTP2    bool   // the port is declared h2c
 	TCP      bool   // the port is declared tcp
 	Direct   bool   // its questions show the oracle the client's address
+	Pods     string // "none": no endpoint, "down": one where nothing listens; else the pod of all subjects
 	Routes   []RouteRule
 	Policies []Policy
 	JWT      []JWTRule

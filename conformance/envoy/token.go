@@ -119,14 +119,24 @@ func (g *Generator) meetClaim(t *token, field, v string) {
 	}
 }
 
-// carry puts the token on a question, where its issuer wants it.
+// carry says that a question has the token; sign writes it.
 func (t *token) carry(q *Question) {
 	if t == nil || t.claims == nil {
 		return
 	}
+	q.token = t
 	// As a proxy reads it: numbers are float64 and lists []any.
 	if err := json.Unmarshal(mustJSON(t.claims), &q.Claims); err != nil {
 		panic(err)
+	}
+}
+
+// sign writes the token of a question where its issuer wants it. A signature takes
+// long, and most questions are only thought of.
+func (q *Question) sign() *Question {
+	t := q.token
+	if t == nil {
+		return q
 	}
 	text := Sign(t.keys.Good, Object{"alg": "RS256", "kid": keyID}, mustJSON(t.claims))
 	if q.Claims["iss"] == jwtRules[0].Issuer {
@@ -134,6 +144,7 @@ func (t *token) carry(q *Question) {
 	} else {
 		q.Headers = append(q.Headers, [2]string{"Authorization", "Bearer " + text})
 	}
+	return q
 }
 
 // in is a time as a claim has it.

@@ -17,6 +17,24 @@ const (
 	backendPort = 8080
 )
 
+// downPod is where nothing listens.
+const downPod = loopNet + "1.102"
+
+// pod is the pod of a subject's service.
+func (s *Subject) pod() string {
+	if s.Pods == "down" {
+		return "nobody"
+	}
+	return "subject"
+}
+
+func (s *Subject) podAddress() string {
+	if s.Pods == "down" {
+		return downPod
+	}
+	return SubjectPod
+}
+
 // podOf is the address of a backend's pod.
 func (w *World) podOf(backend string) string {
 	return fmt.Sprint(backendNet, 1+slices.Index(w.Backends, backend))
@@ -42,12 +60,16 @@ func (w *World) build(base *Resources, observe bool) *Resources {
 		out.add(w.cluster(name, b, false), w.endpoints(name, b, w.podOf(b)))
 		out.Workloads = append(out.Workloads, w.workload(b, w.podOf(b)))
 	}
-	out.Workloads = append(out.Workloads, w.workload("subject", SubjectPod))
+	out.Workloads = append(out.Workloads, w.workload("subject", SubjectPod), w.workload("nobody", downPod))
 	w.addProviders(out)
 	var chains, ranges []any
 	for _, s := range w.Subjects {
 		name := s.cluster(w.Namespace)
-		out.add(w.cluster(name, s.Name, s.HTTP2), w.endpoints(name, "subject", SubjectPod))
+		endpoints := Object{"cluster_name": name}
+		if s.Pods != "none" {
+			endpoints = w.endpoints(name, s.pod(), s.podAddress())
+		}
+		out.add(w.cluster(name, s.Name, s.HTTP2), endpoints)
 		chains = append(chains, w.chain(s, observe))
 		ranges = append(ranges, Object{
 			"ranges": []any{Object{"address_prefix": s.VIP(), "prefix_len": 32}},

@@ -32,8 +32,11 @@ func (w *World) jwtFilters(s *Subject) []any {
 
 func (r *JWTRule) envoy(jwks string) Object {
 	p := Object{
-		"issuer": r.Issuer, "local_jwks": Object{"inline_string": jwks}, "forward": r.Forward, "payload_in_metadata": "payload", "clear_route_cache": true,
+		"issuer": r.Issuer, "local_jwks": Object{"inline_string": jwks}, "payload_in_metadata": "payload", "clear_route_cache": true,
 		"normalize_payload_in_metadata": Object{"space_delimited_claims": []any{"permission", "scope"}},
+	}
+	if r.Forward {
+		p["forward"] = true
 	}
 	if r.Audiences != nil {
 		p["audiences"] = r.Audiences
@@ -196,10 +199,7 @@ func namePatterns(names []string) Object {
 
 // Where providers are: each kind is a service of its own name, the ones that are
 // up share a pod, and nothing listens in the pod of the others.
-const (
-	authorizerPod = loopNet + "1.101"
-	authorizerNo  = loopNet + "1.102"
-)
+const authorizerPod = loopNet + "1.101"
 
 func (p *Provider) service() string {
 	return "authz-" + p.Where + map[bool]string{true: "-grpc", false: "-http"}[p.GRPC]
@@ -210,7 +210,7 @@ func (p *Provider) host(w *World) string {
 func (p *Provider) cluster(w *World) string { return "outbound|80||" + p.host(w) }
 func (p *Provider) pod() string {
 	if p.Where == "down" {
-		return authorizerNo
+		return downPod
 	}
 	return authorizerPod
 }
@@ -237,7 +237,7 @@ func (w *World) addProviders(out *Resources) {
 		out.add(w.cluster(p.cluster(w), p.service(), p.GRPC), e)
 	}
 	if len(w.Providers) > 0 {
-		out.Workloads = append(out.Workloads, w.workload("authorizer", authorizerPod), w.workload("nobody", authorizerNo))
+		out.Workloads = append(out.Workloads, w.workload("authorizer", authorizerPod))
 	}
 }
 
@@ -246,7 +246,7 @@ func (w *World) providerObjects() []any {
 	if len(w.Providers) == 0 {
 		return nil
 	}
-	items := []any{w.pod("authorizer", authorizerPod), w.pod("nobody", authorizerNo)}
+	items := []any{w.pod("authorizer", authorizerPod)}
 	for i, p := range w.authorizers() {
 		port := httpPort
 		if p.GRPC {

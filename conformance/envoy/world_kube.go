@@ -14,7 +14,7 @@ func (w *World) Manifests(norm string) []byte {
 		w.object("v1", "Namespace", "", Object{}, Object{"labels": Object{"istio.io/dataplane-mode": "ambient", "istio.io/use-waypoint": "waypoint"}, "name": w.Namespace}),
 		w.object("gateway.networking.k8s.io/v1", "Gateway", "waypoint", Object{"spec": Object{
 			"gatewayClassName": "istio-waypoint", "listeners": []any{Object{"name": "mesh", "port": 15008, "protocol": "HBONE"}}}}, nil),
-		w.pod("subject", SubjectPod),
+		w.pod("subject", SubjectPod), w.pod("nobody", downPod),
 	}
 	items = append(items, w.providerObjects()...)
 	for i, b := range w.Backends {
@@ -24,7 +24,10 @@ func (w *World) Manifests(norm string) []byte {
 		if s.Norm != norm || s.onlyIstiod() {
 			continue
 		}
-		items = append(items, w.service(s.Name, s.VIP(), s.kubePort()), w.slice(s.Name, "subject", SubjectPod, s.kubePort()))
+		items = append(items, w.service(s.Name, s.VIP(), s.kubePort()))
+		if s.Pods != "none" {
+			items = append(items, w.slice(s.Name, s.pod(), s.podAddress(), s.kubePort()))
+		}
 		if len(s.JWT) > 0 {
 			items = append(items, w.requestAuthentication(s))
 		}
