@@ -47,8 +47,9 @@ type Settings struct {
 	Signer    string // CertSigner of a CSR
 	Identity  Identity
 	RootCert  string // the mesh's mounted root, added to what the CA answers
-	CRL       string // revocation list file; empty: none is mounted
+	CRL       string // revocation list file, which need not be there yet
 
+	Policies   string // directory of WaypointPolicies (WAYPOINT_POLICY_DIR); empty: none
 	Drain      Drain
 	Curves     []tls.CurveID // nil: Go's choice
 	LogLevel   string        // of admin.ParseLevel
@@ -126,7 +127,7 @@ func Parse(in Input) (*Settings, error) {
 	labels := s.podFile(filepath.Join(in.Root, podInfo, "labels"))
 	s.Annotation = s.podFile(filepath.Join(in.Root, podInfo, "annotations"))
 
-	s.Pod, s.Namespace = e.get("POD_NAME"), e.get("POD_NAMESPACE")
+	s.Pod, s.Namespace, s.Policies = e.get("POD_NAME"), e.get("POD_NAMESPACE"), e.get("WAYPOINT_POLICY_DIR")
 	if s.Pod == "" || s.Namespace == "" {
 		return nil, errors.New("POD_NAME and POD_NAMESPACE are not set: `waypoint proxy` runs in the Deployment that istiod makes for a Gateway (use `waypoint run` elsewhere)")
 	}
@@ -210,6 +211,7 @@ func (s *Settings) servers(e env, pc proxyConfig, root string) {
 
 // credentials finds what proves the identity.
 func (s *Settings) credentials(e env, root string) {
+	s.CRL = filepath.Join(root, crlFiles[0]) // it may be mounted later
 	for _, f := range crlFiles {
 		if isFile(filepath.Join(root, f)) {
 			s.CRL = filepath.Join(root, f)

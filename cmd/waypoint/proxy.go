@@ -98,7 +98,11 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 		return err
 	}
 	if a.CRL != "" {
-		crl, err := identity.WatchCRL(a.CRL, log)
+		crl, err := identity.WatchCRL(a.CRL, log, func() {
+			if s, ok := ids.(interface{ Recheck() }); ok {
+				s.Recheck()
+			}
+		})
 		if err != nil {
 			ids.Close()
 			return err

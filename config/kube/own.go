@@ -85,7 +85,11 @@ func (r *build) ownOf(keys ...Key) *WaypointPolicy {
 
 // ownSettings puts breaker and ejection into a backend of a service.
 func (r *build) ownSettings(b *config.Backend, s *service) {
-	w := r.ownOf(s.obj.Key)
+	r.ownOf(s.obj.Key).settings(b)
+}
+
+// settings puts breaker and ejection into a backend.
+func (w *WaypointPolicy) settings(b *config.Backend) {
 	if x := w.CircuitBreaker; x != nil {
 		b.Settings.Breaker = &resilience.Breaker{MinRequests: *x.MinRequests, ErrorPercent: *x.ErrorPercent, OpenFor: dur(x.OpenFor), HalfOpenRequests: *x.HalfOpenRequests}
 	}
