@@ -1,6 +1,7 @@
 # make help lists what there is.
 GO ?= go
 BIN := bin/waypoint
+CONTROLLER := bin/waypoint-controller
 LDFLAGS := -s -w $(if $(VERSION),-X waypoint.dev/waypoint/internal/version.Version=$(VERSION))
 # The race detector needs a C compiler; without one the tests run without it, and CI has one.
 RACE ?= $(if $(shell command -v $${CC:-cc}),-race)
@@ -8,13 +9,19 @@ RACE ?= $(if $(shell command -v $${CC:-cc}),-race)
 TESTFLAGS ?= $(RACE) -p 2 -timeout 9m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint fuzz bench bench-budget overload soak h2spec envoy decisions compare image vuln clean
+.PHONY: help build controller chart demo test check lint fuzz bench bench-budget overload soak h2spec envoy decisions compare image vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/waypoint
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/waypoint
+
+controller: ## build bin/waypoint-controller
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(CONTROLLER) ./cmd/waypoint-controller
+
+chart: ## the Helm chart, by Helm's engine, on a real API server (root; builds what is missing)
+	cd conformance/chart && $(GO) test -count=1 -timeout 60m -v .
 
 demo: build ## a whole small mesh on this machine, with a tour (KEEP=1 stays up)
 	$(BIN) demo
