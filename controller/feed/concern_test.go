@@ -78,7 +78,7 @@ func TestConcernsAreEnough(t *testing.T) {
 		}
 		s.mu.Unlock()
 		everything := map[kube.Key]Object{}
-		for i := range rapid.IntRange(10, 60).Draw(t, "objects") {
+		for i := range rapid.IntRange(10, 40).Draw(t, "objects") {
 			if keys := sorted(everything); len(keys) > 0 && rapid.IntRange(0, 5).Draw(t, "delete") == 0 {
 				k := rapid.SampledFrom(keys).Draw(t, "which")
 				delete(everything, k)

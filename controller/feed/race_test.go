@@ -2,5 +2,6 @@
 
 package feed
 
-// slack is how much slower the race detector may be.
-const slack = 10
+// slack is how much slower the race detector may be, and services how many it is
+// tried with.
+const slack, services = 10, 100
