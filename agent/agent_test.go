@@ -79,7 +79,7 @@ func TestTemplate(t *testing.T) {
 	if !strings.Contains(string(b), `"sampling":7`) {
 		t.Errorf("PROXY_CONFIG is not passed on: %s", b)
 	}
-	if len(s.Warnings) > 0 || s.Drain != (Drain{5 * time.Second, 20 * time.Second}) || s.CertTTL != 24*time.Hour || s.Identity != (Identity{}) || s.CRL != "" {
+	if len(s.Warnings) > 0 || s.Drain != (Drain{5 * time.Second, 20 * time.Second}) || s.CertTTL != 24*time.Hour || s.Identity != (Identity{}) || !strings.HasSuffix(s.CRL, "/istio/crl/ca-crl.pem") {
 		t.Errorf("%v %v %v %v %v", s.Warnings, s.Drain, s.CertTTL, s.Identity, s.CRL)
 	}
 }

@@ -88,12 +88,14 @@ func (c *poolConn) retire(why string) {
 }
 
 // recheck retires c if the newest bundle trusts the peer's chain or ours no
-// longer.
+// longer, and cuts it if the peer was revoked.
 func (c *poolConn) recheck() {
-	if !c.h2.Usable() {
-		return
-	}
-	if err := c.link.recheck(&c.verify, &c.pool.own); err != nil {
+	err := c.link.recheck(&c.verify, &c.pool.own)
+	switch {
+	case errors.Is(err, identity.ErrRevoked):
+		c.pool.log.Warn("closing pooled connection, its peer was revoked", "addr", c.dest.key.addr, "peer", c.link.peer.URI)
+		c.h2.Close(err)
+	case err != nil && c.h2.Usable():
 		c.pool.log.Info("retiring pooled connection, its chain is no longer trusted", "addr", c.dest.key.addr, "error", err)
 		c.retire("trust")
 	}

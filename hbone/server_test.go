@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -390,4 +392,37 @@ func TestGarbage(t *testing.T) {
 	_, _ = io.Copy(io.Discard, tc)
 	tc.Close()
 	roundTrip(t, tun, "fine")
+}
+
+// TestRevocationCutsOpenTunnels closes the connections of a peer that a list names
+// from now on, though their tunnels are open, at both ends.
+func TestRevocationCutsOpenTunnels(t *testing.T) {
+	m := newMesh(t)
+	var bad atomic.Pointer[x509.Certificate]
+	is := func(c *x509.Certificate) bool { b := bad.Load(); return b != nil && c.Equal(b) }
+	for _, side := range []string{"client", "server"} {
+		t.Run(side, func(t *testing.T) {
+			bad.Store(nil)
+			server, client := m.ca.Source("istio-system", "ztunnel", time.Hour), m.ca.Source("shop", "waypoint", time.Hour)
+			defer server.Close()
+			defer client.Close()
+			_, addr := m.serve(t, ServerConfig{TLS: server, Revoked: is}, echo)
+			p := m.pool(t, PoolConfig{TLS: client, Revoked: is})
+			tun := mustDial(t, p, target(addr))
+			defer tun.Close()
+			roundTrip(t, tun, "before")
+			who, other := client, server
+			if side == "server" {
+				who, other = server, client
+			}
+			bad.Store(who.SVID().Certificate.Leaf)
+			other.(interface{ Recheck() }).Recheck() // the end that learns of it
+			if _, err := tun.Read(make([]byte, 1)); err == nil {
+				t.Error("the tunnel of a revoked peer is open")
+			}
+			if _, err := p.Dial(ctxT(t), target(addr), nil); err == nil {
+				t.Error("a revoked peer has a new tunnel")
+			}
+		})
+	}
 }

@@ -3,6 +3,7 @@ package hbone
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -117,12 +118,14 @@ func (c *serverConn) drain(why string) {
 }
 
 // recheck drains the connection if the newest bundle trusts the peer's chain or
-// ours no longer.
+// ours no longer, and cuts it if the peer was revoked.
 func (c *serverConn) recheck() {
-	if !c.h2.Usable() {
-		return
-	}
-	if err := c.link.recheck(&c.s.verify, &c.s.own); err != nil {
+	err := c.link.recheck(&c.s.verify, &c.s.own)
+	switch {
+	case errors.Is(err, identity.ErrRevoked):
+		c.s.log.Warn("closing connection, its peer was revoked", "peer", c.link.peer.URI, "addr", c.link.peerAddr)
+		c.h2.Close(err)
+	case err != nil && c.h2.Usable():
 		c.s.log.Info("draining connection, its chain is no longer trusted", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "error", err)
 		c.drain("trust")
 	}

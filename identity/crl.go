@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -16,11 +17,12 @@ import (
 // CRL is a file of certificate revocation lists, followed as it changes.
 type CRL struct {
 	// Fixed after WatchCRL.
-	name string
-	log  *slog.Logger
-	stop chan struct{}
-	done chan struct{}
-	once sync.Once
+	name    string
+	log     *slog.Logger
+	changed func()
+	stop    chan struct{}
+	done    chan struct{}
+	once    sync.Once
 
 	// Owned by the polling goroutine.
 	seen [sha256.Size]byte
@@ -37,13 +39,21 @@ var errNoCRL = errors.New("no X509 CRL block in it")
 // WatchCRL reads PEM revocation lists from a file, and again when its content
 // changes. A list counts for the certificates of its issuer's name; the file is
 // mounted by the mesh's operator, beside the roots, and trusted as they are. A
-// broken new file is logged and the last good one kept.
-func WatchCRL(name string, log *slog.Logger) (*CRL, error) {
+// broken new file is logged and the last good one kept. A file that is not there yet
+// revokes nothing: its ConfigMap is an optional mount, which may come later. changed,
+// if not nil, is called after each change.
+func WatchCRL(name string, log *slog.Logger, changed func()) (*CRL, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &CRL{name: name, log: log, stop: make(chan struct{}), done: make(chan struct{})}
-	if _, err := c.load(); err != nil {
+	if changed == nil {
+		changed = func() {}
+	}
+	c := &CRL{name: name, log: log, changed: changed, stop: make(chan struct{}), done: make(chan struct{})}
+	c.set.Store(&revocations{})
+	if _, err := c.load(); errors.Is(err, fs.ErrNotExist) {
+		c.bad = err.Error() // no news to the poll
+	} else if err != nil {
 		return nil, err
 	}
 	go c.poll()
@@ -81,6 +91,7 @@ func (c *CRL) poll() {
 		case err == nil && changed:
 			c.bad = ""
 			c.log.Info("revocation list reloaded", "file", c.name)
+			c.changed()
 		case err == nil:
 			c.bad = ""
 		}

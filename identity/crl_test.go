@@ -42,7 +42,7 @@ func TestCRL(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "ca-crl.pem")
 	os.WriteFile(name, nil, 0o600)
 	synctest.Test(t, func(t *testing.T) {
-		c, err := WatchCRL(name, nil)
+		c, err := WatchCRL(name, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestCRL(t *testing.T) {
 	src := ca.Source("shop", "wp", time.Hour)
 	defer src.Close()
 	os.WriteFile(name, list(t, ca, bad.Certificate.Leaf.SerialNumber), 0o600)
-	c, err := WatchCRL(name, nil)
+	c, err := WatchCRL(name, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,13 @@ func TestCRL(t *testing.T) {
 	if _, err := v.Verify(good.Chain()); err != nil {
 		t.Errorf("a peer that is not: %v", err)
 	}
-	if _, err := WatchCRL(name+".none", nil); err == nil {
-		t.Error("no file is no error")
+	none, err := WatchCRL(name+".none", nil, nil) // an optional mount
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none.Close()
+	if none.Revoked(bad.Certificate.Leaf) {
+		t.Error("without a list somebody is revoked")
 	}
 }
 

@@ -144,6 +144,10 @@ func (s *Store) Set(svid *SVID, bundle *Bundle) {
 	}
 }
 
+// Recheck broadcasts a change without one, so that whoever holds connections looks
+// at their peers again: a revocation list is new.
+func (s *Store) Recheck() { s.Set(nil, nil) }
+
 // SVID returns the newest certificate.
 func (s *Store) SVID() *SVID {
 	s.mu.Lock()

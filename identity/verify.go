@@ -15,6 +15,10 @@ import (
 // a revoked certificate.
 var ErrIdentity = errors.New("identity: peer not accepted")
 
+// ErrRevoked is wrapped, beside [ErrIdentity], by the error about a peer that a
+// revocation list names.
+var ErrRevoked = errors.New("revoked")
+
 var (
 	errNoRoots       = errors.New("identity: no root certificate")
 	errNoTrustDomain = errors.New("identity: no trust domain")
@@ -81,7 +85,7 @@ func (v *Verifier) Verify(chain []*x509.Certificate) (attrs.Principal, error) {
 		return attrs.Principal{}, fmt.Errorf("%w: %q is in none of the trust domains %q", ErrIdentity, p.URI, bundle.TrustDomains)
 	}
 	if v.Revoked != nil && !slices.ContainsFunc(paths, v.clean) {
-		return attrs.Principal{}, fmt.Errorf("%w: %q is revoked", ErrIdentity, p.URI)
+		return attrs.Principal{}, fmt.Errorf("%w: %q is %w", ErrIdentity, p.URI, ErrRevoked)
 	}
 	return p, nil
 }
