@@ -188,13 +188,13 @@ func TestParts(t *testing.T) {
 	r := newRig(t, Options{})
 	fillShop(t, r)
 	pad := strings.Repeat("x", 300<<10)
-	for i := range 4 {
+	for i := range 5 {
 		r.store.Put(objectOf(t, "1", `{"apiVersion":"v1","kind":"Service","metadata":{"name":"s%d","namespace":"shop","labels":{"pad":"%s"}},"spec":{}}`, i, pad))
 	}
 	r.store.SetSynced()
 	x := r.stream(t, "shop/waypoint", "shop/waypoint", nil)
 	got, _, parts := x.state()
-	if len(got) != 9 || parts < 2 {
+	if len(got) != 10 || parts < 2 {
 		t.Errorf("%d objects in %d responses", len(got), parts)
 	}
 }
