@@ -88,6 +88,8 @@ func (f *flags) clients() (*clients, error) {
 	c.UserAgent = "waypoint-controller/" + version.String()
 	// Status writes have a limit of their own; this one is for the rest.
 	c.QPS, c.Burst = 100, 200
+	// A deprecation is told with each write; once is enough.
+	c.WarningHandler = rest.NewWarningWriter(os.Stderr, rest.WarningWriterOptions{Deduplicate: true})
 	out := &clients{}
 	if out.dynamic, err = dynamic.NewForConfig(c); err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ module waypoint.dev/waypoint/conformance/chart
 go 1.26.0
 
 require (
-	helm.sh/helm/v3 v3.21.4
 	k8s.io/apimachinery v0.36.2
 	waypoint.dev/waypoint/conformance/lab v0.0.0
 )
@@ -70,6 +69,7 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/evanphx/json-patch.v4 v4.13.0 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
+	helm.sh/helm/v3 v3.21.0 // indirect
 	k8s.io/api v0.36.2 // indirect
 	k8s.io/apiextensions-apiserver v0.36.2 // indirect
 	k8s.io/client-go v0.36.2 // indirect

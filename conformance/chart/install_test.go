@@ -26,17 +26,13 @@ func gvk(group, kind string) schema.GroupVersionKind {
 
 const gatewayGroup = "gateway.networking.k8s.io"
 
-// inLab are the values by which the lab runs the chart.
+// inLab are values beside those that the lab needs.
 func inLab() map[string]any {
 	return map[string]any{
-		"image":    map[string]any{"repository": "waypoint.lab/waypoint", "tag": "latest"},
 		"replicas": 2,
-		"identity": map[string]any{"mode": "files"},
 		"waypoint": map[string]any{"maxReplicas": 1, "parameters": map[string]any{
 			"deployment": "metadata: {annotations: {class: defaults}}",
 		}},
-		"priorityClassName": "",
-		"log":               map[string]any{"format": "text"},
 	}
 }
 
@@ -62,7 +58,7 @@ func TestVariantsAreValid(t *testing.T) {
 			"serviceAccount": map[string]any{"annotations": map[string]any{"g": "h"}}, "mesh": map[string]any{"network": "n1", "trustDomainAliases": []any{"old"}},
 			"waypoint": map[string]any{"args": []any{"--access-log=-"}, "parameters": map[string]any{"service": "spec: {type: LoadBalancer}"}}},
 	} {
-		text, err := render(t, values)
+		text, err := lab.Render(chartDir, values)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -127,13 +123,7 @@ spec: {parentRefs: [{group: "", kind: Service, name: web}], rules: [{backendRefs
 func TestInstalled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*step)
 	defer cancel()
-	apply(t, ctx, "{apiVersion: v1, kind: Namespace, metadata: {name: waypoint-system}}")
-	text, err := render(t, inLab())
-	if err != nil {
-		t.Fatal(err)
-	}
-	apply(t, ctx, text)
-	if err := cluster.WaitDeployment(ctx, "waypoint-system", "waypoint-controller"); err != nil {
+	if err := cluster.InstallController(ctx, chartDir, inLab()); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, ctx, shop)
