@@ -2,9 +2,15 @@ package main
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/netip"
 	"os"
@@ -212,3 +218,26 @@ func (r *meshRig) traffic() (stop func() error) {
 }
 
 func (r *meshRig) requests() int { return r.app.Count() + r.pod.Count() }
+
+// revoke is a revocation list of the mesh's CA. Its signature is anybody's: the file
+// is trusted as the roots beside it are.
+func (r *meshRig) revoke(s *identity.SVID) string {
+	r.t.Helper()
+	block, _ := pem.Decode(r.ca.Bundle().PEM)
+	issuer, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: s.Certificate.Leaf.SerialNumber, RevocationTime: time.Now()}},
+	}, issuer, key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
+}

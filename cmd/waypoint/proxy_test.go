@@ -263,10 +263,21 @@ func TestProxyUsesMountedFiles(t *testing.T) {
 	r.mount(dir+"cert-chain.pem", string(chain))
 	r.mount(dir+"key.pem", string(key))
 	r.mount(dir+"root-cert.pem", string(r.ca.Bundle().PEM))
-	r.mount("var/run/secrets/istio/crl/ca-crl.pem", "")
 	r.startProxy()
 	if code, body, _ := r.get("/"); code != 200 {
 		t.Errorf("%d %s", code, body)
+	}
+	// The list comes later, as an optional mount may, while a connection is open.
+	r.mount("var/run/secrets/istio/crl/ca-crl.pem", r.revoke(r.client.Source.SVID()))
+	r.eventually("the revoked client is cut off", func() bool {
+		res, err := r.http.Get("http://" + r.front.Addr().String() + "/")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err != nil
+	})
+	if !strings.Contains(r.said(), "its peer was revoked") {
+		t.Error("its open connection was not closed for that")
 	}
 	if n := r.istiod.Issued(); n != 0 {
 		t.Errorf("the CA signed %d certificates", n)
