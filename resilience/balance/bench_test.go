@@ -10,17 +10,19 @@ import (
 
 func TestPickDoesNotAllocate(t *testing.T) {
 	for _, k := range kinds() {
-		for _, weight := range []uint32{1, 7} {
-			eps := endpoints(50)
-			eps[3].Weight = weight
-			s := NewSet(Policy{Kind: k}, eps, nil)
-			skip := []*Endpoint{eps[1], eps[2]}
-			var h uint64
-			if n := testing.AllocsPerRun(500, func() {
-				h += 0x9e3779b97f4a7c15
-				s.Pick(h, skip, 2)
-			}); n != 0 {
-				t.Errorf("%s, weight %d: %v allocations", k.name(), weight, n)
+		for _, size := range []int{10, 50, 10_000} {
+			for _, weight := range []uint32{1, 7} {
+				eps := endpoints(size)
+				eps[3].Weight = weight
+				s := NewSet(Policy{Kind: k}, eps, nil)
+				skip := []*Endpoint{eps[1], eps[2]}
+				var h uint64
+				if n := testing.AllocsPerRun(500, func() {
+					h += 0x9e3779b97f4a7c15
+					s.Pick(h, skip, 2)
+				}); n != 0 {
+					t.Errorf("%s of %d, weight %d: %v allocations", k.name(), size, weight, n)
+				}
 			}
 		}
 	}
