@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/internal/attrs"
 )
 
 // collectReadiness tells what of the objects does less at a waypoint than it seems
@@ -282,18 +283,19 @@ func (r *build) onlyWaypoint(s *service) string {
 		"    name: " + s.obj.Name + "-only-waypoint\n    namespace: " + s.obj.Namespace + "\n" +
 		"  spec:\n    selector:\n      matchLabels:\n" + strings.ReplaceAll(labels, "      ", "        ") +
 		"    rules:\n    - from:\n      - source:\n          principals: [" +
-		fmt.Sprintf("%q", r.waypointPrincipal()) + "]"
+		fmt.Sprintf("%q", r.waypointPrincipal().Name()) + "]"
 }
 
 // waypointPrincipal is the identity of this waypoint as policies write it.
-func (r *build) waypointPrincipal() string {
+func (r *build) waypointPrincipal() attrs.Principal {
 	sa := r.gw.Name // istiod names the account of a waypoint after its Gateway
 	for _, w := range r.list {
 		if w.Namespace == r.gw.Namespace && w.Labels[labelGateway] == r.gw.Name {
 			sa = w.ServiceAccount
 		}
 	}
-	return r.mesh.TrustDomain + "/ns/" + r.gw.Namespace + "/sa/" + sa
+	td, ns := r.mesh.TrustDomain, r.gw.Namespace
+	return attrs.Principal{URI: "spiffe://" + td + "/ns/" + ns + "/sa/" + sa, TrustDomain: td, Namespace: ns, ServiceAccount: sa}
 }
 
 func sortedKeys(m map[string]string) []string {

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"waypoint.dev/waypoint/config"
-	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/internal/attrs"
 )
 
@@ -37,7 +36,7 @@ func (r *build) warnUnattached(o *Object, a *Attachment) {
 		return
 	}
 	say(config.Warning, "has no targetRefs, so no waypoint applies it, and ztunnel, which does, sees %s as the source of what comes through this waypoint: %s",
-		r.waypointPrincipal(), map[string]string{
+		r.waypointPrincipal().Name(), map[string]string{
 			"ALLOW": "let it in here, and put rules about callers into a policy with targetRefs",
 			"DENY":  "put rules about callers into a policy with targetRefs",
 		}[spec.Action])
@@ -73,10 +72,7 @@ func (r *build) refusesWaypoint(o *Object) bool {
 	if p.err != nil {
 		return false // reported as what it is
 	}
-	from, err := identity.Parse("spiffe://" + r.waypointPrincipal())
-	if err != nil {
-		return false
-	}
+	from := r.waypointPrincipal()
 	for i := range p.Rules {
 		// Its address and port are not known here: a rule that asks for them may fit.
 		if rule := &p.Rules[i]; rule.When.MatchConn(&attrs.Conn{Peer: from}) || len(spec.Rules[i].From) == 0 {

@@ -1,6 +1,9 @@
 package attrs
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Field is one header field line. Name is lower case and never starts with ':'.
 type Field struct {
@@ -15,6 +18,9 @@ type Principal struct {
 	Namespace      string
 	ServiceAccount string
 }
+
+// Name is the identity as policies write it: the URI without its scheme.
+func (p Principal) Name() string { return strings.TrimPrefix(p.URI, "spiffe://") }
 
 // Conn is what is known of one tunnel before any HTTP is read.
 type Conn struct {
