@@ -199,9 +199,9 @@ func TestCustomFromManifests(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			m.t = t
 			asked := func() int { return rpc.Count() + web.Count() }
-			serve(", timeout: 300ms, headersToUpstreamOnAllow: [x-user], headersToDownstreamOnAllow: [x-checked], headersToDownstreamOnDeny: [x-why], includeRequestHeadersInCheck: [x-user, x-a]", kind)
+			serve(", timeout: 10s, headersToUpstreamOnAllow: [x-user], headersToDownstreamOnAllow: [x-checked], headersToDownstreamOnDeny: [x-why], includeRequestHeadersInCheck: [x-user, x-a]", kind)
 			if kind == "grpc" { // what is chosen by these options comes with the answer
-				serve(", timeout: 300ms", kind)
+				serve(", timeout: 10s", kind)
 			}
 
 			before := asked()
@@ -226,7 +226,9 @@ func TestCustomFromManifests(t *testing.T) {
 			if a.Header.Get("X-Why") != "because" || a.rec.Flags&telemetry.FlagUAEX == 0 || a.rec.Policy != "shop/ask" {
 				t.Errorf("%v, logged %v by %q", a.Header, a.rec.Flags, a.rec.Policy)
 			}
+			serve(", timeout: 200ms", kind)
 			expect("slow", m.ask("clients", 1, "GET", "/slow"), 403, "", "")
+			serve("", kind)
 			expect("garbage", m.ask("clients", 1, "GET", "/garbage"), 403, "", "")
 			before = asked()
 			expect("not asked", m.ask("clients", 1, "GET", "/free"), 200, "*", "")
@@ -235,17 +237,18 @@ func TestCustomFromManifests(t *testing.T) {
 			}
 
 			// The other actions still count behind a yes.
-			serve(", timeout: 300ms", kind, policy("shop", "never", "{"+onCart+"}"))
+			serve(", timeout: 10s", kind, policy("shop", "never", "{"+onCart+"}"))
 			expect("allowed by the provider only", m.ask("clients", 1, "GET", "/ok"), 403, "RBAC: access denied", "no_allow_match")
 
-			serve(`, timeout: 300ms, statusOnError: "503"`, kind)
+			serve(`, timeout: 200ms, statusOnError: "503"`, kind)
 			expect("statusOnError", m.ask("clients", 1, "GET", "/slow"), 503, "", "")
-			serve(`, timeout: 300ms, failOpen: true`, kind)
+			serve(`, timeout: 200ms, failOpen: true`, kind)
 			expect("failOpen, slow", m.ask("clients", 1, "GET", "/slow"), 200, "*", "custom_failed_open")
+			serve(`, timeout: 10s, failOpen: true`, kind)
 			expect("failOpen, denied", m.ask("clients", 1, "GET", "/deny"), 418, "no", "")
 
 			// Two providers on one destination: nobody is asked, and nothing passes.
-			serve(", timeout: 300ms", kind, customPolicy("second", map[string]string{"grpc": "http", "http": "grpc"}[kind]))
+			serve(", timeout: 10s", kind, customPolicy("second", map[string]string{"grpc": "http", "http": "grpc"}[kind]))
 			before = asked()
 			expect("two providers", m.ask("clients", 1, "GET", "/ok"), 403, "RBAC: access denied", "custom_provider_conflict")
 			expect("two providers, no match", m.ask("clients", 1, "GET", "/free"), 200, "*", "")
@@ -257,19 +260,19 @@ func TestCustomFromManifests(t *testing.T) {
 	t.Run("down", func(t *testing.T) {
 		m.t = t
 		for _, kind := range []string{"grpc", "http"} {
-			serve(", timeout: 300ms", kind)
+			serve(", timeout: 10s", kind)
 			expect("up", m.ask("clients", 1, "GET", "/ok"), 200, "*", "")
 		}
 		rpc.Close()
 		web.Close()
 		for _, kind := range []string{"grpc", "http"} {
-			serve(", timeout: 300ms", kind)
+			serve(", timeout: 10s", kind)
 			for range 8 { // past the breaker
 				expect("down", m.ask("clients", 1, "GET", "/ok"), 403, "", "")
 			}
-			serve(`, timeout: 300ms, statusOnError: "500"`, kind)
+			serve(`, timeout: 10s, statusOnError: "500"`, kind)
 			expect("down, statusOnError", m.ask("clients", 1, "GET", "/ok"), 500, "", "")
-			serve(`, timeout: 300ms, failOpen: true, statusOnError: "500"`, kind)
+			serve(`, timeout: 10s, failOpen: true, statusOnError: "500"`, kind)
 			expect("down, failOpen", m.ask("clients", 1, "GET", "/ok"), 200, "*", "custom_failed_open")
 		}
 	})

@@ -52,7 +52,7 @@ func custom(t *testing.T, c *extauthz.Config) config.Stage {
 }
 
 func provider(key string, http1 bool) *extauthz.Config {
-	c := &extauthz.Config{Name: "ext", Backend: key, Timeout: 300 * time.Millisecond, Breaker: extauthz.BreakerOff}
+	c := &extauthz.Config{Name: "ext", Backend: key, Timeout: 10 * time.Second, Breaker: extauthz.BreakerOff}
 	if http1 {
 		c.HTTP = &extauthz.HTTP{PathPrefix: "/check", UpstreamOnAllow: []extauthz.Pattern{{Value: "x-user"}}, DownstreamOnAllow: []extauthz.Pattern{{Value: "x-checked"}}}
 	} else {
@@ -94,7 +94,13 @@ func TestExternalAuthorization(t *testing.T) {
 				{"/slow", "", "ext_authz_error", 403},
 				{"/garbage", "", "ext_authz_error", 403},
 			} {
+				if tt.path == "/slow" {
+					short := *c
+					short.Timeout = 200 * time.Millisecond
+					m.serve(func(d *config.Destination) { d.Stages = []config.Stage{custom(t, &short)} })
+				}
 				got := m.ask("GET", tt.path, nil)
+				m.serve(func(d *config.Destination) { d.Stages = []config.Stage{custom(t, c)} })
 				if got.code != tt.code || got.body != tt.body || got.rec.Details != tt.details || got.rec.Flags&telemetry.FlagUAEX == 0 || got.rec.Policy != "shop/ext" {
 					t.Errorf("%s: %d %q, %q %v %q", tt.path, got.code, got.body, got.rec.Details, got.rec.Flags, got.rec.Policy)
 				}
@@ -108,7 +114,7 @@ func TestExternalAuthorization(t *testing.T) {
 
 			// statusOnError and failOpen, with a provider that is down.
 			c = provider(key, http1)
-			c.StatusOnError = 503
+			c.StatusOnError, c.Timeout = 503, 200*time.Millisecond
 			m.serve(func(d *config.Destination) { d.Stages = []config.Stage{custom(t, c)} })
 			if got := m.ask("GET", "/slow", nil); got.code != 503 {
 				t.Errorf("statusOnError: %d", got.code)

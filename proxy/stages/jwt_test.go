@@ -272,8 +272,12 @@ func TestKeyServerFails(t *testing.T) {
 	// The last good keys stay, also for a token that is not in the cache.
 	for i, how := range []state{down, slow, garbage} {
 		mode.Store(int32(up))
+		patience := 10 * time.Second
+		if how == slow {
+			patience = time.Second // what each fetch then takes
+		}
 		m.serve(func(d *config.Destination) {
-			d.Stages = []config.Stage{tokens(jwt.Provider{JWKSURI: fmt.Sprintf("http://keys.sys:8000/good%d", i), Timeout: timeout, Refresh: 20 * time.Millisecond}), needed}
+			d.Stages = []config.Stage{tokens(jwt.Provider{JWKSURI: fmt.Sprintf("http://keys.sys:8000/good%d", i), Timeout: patience, Refresh: 20 * time.Millisecond}), needed}
 		})
 		if a := m.ask("GET", "/", nil, bearer...); a.code != 200 {
 			t.Fatalf("%d %q", a.code, a.body)
