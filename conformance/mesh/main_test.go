@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -9,7 +11,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,8 @@ const (
 	meshNamespace = "mesh-system"
 	waypointName  = "waypoint"
 )
+
+var fresh = flag.Bool("build", true, "build the waypoint and its controller; false: take those of the last run")
 
 // cluster is the lab that all tests share; nil in a child process.
 var cluster *lab.Lab
@@ -62,7 +65,7 @@ func run(m *testing.M) (code int, err error) {
 	cache := filepath.Join(repo, "conformance", ".cache")
 	bctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
-	bins, err := build.All(bctx, repo, cache, os.Stdout)
+	bins, err := build.All(bctx, repo, cache, *fresh, os.Stdout)
 	if err != nil {
 		return 0, err
 	}
@@ -148,13 +151,15 @@ func customResources(repo string) ([]string, error) {
 
 // moduleDir is where the sources of a module of this module's graph are.
 func moduleDir(path string) (string, error) {
-	var errs strings.Builder
-	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", path)
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	dir := strings.TrimSpace(string(out))
-	if err != nil || dir == "" {
-		return "", fmt.Errorf("module %s: %v: %s", path, err, errs.String())
+	var out, errs bytes.Buffer
+	cmd := exec.Command("go", "mod", "download", "-json", path)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("module %s: %w: %s", path, err, errs.String())
 	}
-	return dir, nil
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out.Bytes(), &m); err != nil {
+		return "", fmt.Errorf("module %s: %w", path, err)
+	}
+	return m.Dir, nil
 }

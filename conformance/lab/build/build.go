@@ -39,8 +39,9 @@ const kubeStamp = "-X k8s.io/component-base/version.gitVersion=" + kubeVersion +
 	" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
 
 // All builds what is missing. repo is the root of the repository, cache a folder that is
-// made and should outlive the run; progress is told what takes long.
-func All(ctx context.Context, repo, cache string, progress io.Writer) (*Binaries, error) {
+// made and should outlive the run; progress is told what takes long. With fresh false what
+// an earlier call built of the waypoint is taken as it is.
+func All(ctx context.Context, repo, cache string, fresh bool, progress io.Writer) (*Binaries, error) {
 	lab := filepath.Join(repo, "conformance", "lab")
 	echo := filepath.Join(lab, "echo")
 	b := &Binaries{}
@@ -55,7 +56,7 @@ func All(ctx context.Context, repo, cache string, progress io.Writer) (*Binaries
 		{target{name: "waypoint-controller", dir: repo, pkg: "./cmd/waypoint-controller"}, &b.Controller},
 		{target{name: "forwarder", dir: lab, pkg: "./cmd/forwarder"}, &b.Forwarder},
 	} {
-		path, err := t.build(ctx, cache, progress)
+		path, err := t.build(ctx, cache, fresh, progress)
 		if err != nil {
 			return nil, fmt.Errorf("build: %s: %w", t.name, err)
 		}
@@ -64,8 +65,11 @@ func All(ctx context.Context, repo, cache string, progress io.Writer) (*Binaries
 	return b, nil
 }
 
-func (t target) build(ctx context.Context, cache string, progress io.Writer) (string, error) {
+func (t target) build(ctx context.Context, cache string, fresh bool, progress io.Writer) (string, error) {
 	out := filepath.Join(cache, t.name)
+	if _, err := os.Stat(out); err == nil && !t.kept && !fresh {
+		return out, nil
+	}
 	if t.kept {
 		sum, err := t.sum()
 		if err != nil {

@@ -106,3 +106,18 @@ func (k *Kubelet) Exec(ctx context.Context, namespace, pod, name string, args []
 	}
 	return c.exec(ctx, args, s)
 }
+
+// Net returns the network of a running pod, for clients that are to be one of its
+// processes; nil if it does not run here.
+func (k *Kubelet) Net(namespace, pod string) *sandbox.Net {
+	w := k.find(namespace, pod)
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting != "" || len(w.containers) == 0 {
+		return nil
+	}
+	return w.net
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,10 +26,10 @@ func (w *worker) report(ctx context.Context) {
 	switch {
 	case err == nil:
 		w.reported = string(patch)
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err), ctx.Err() != nil:
+	case apierrors.IsNotFound(err), ctx.Err() != nil:
 	default:
 		w.k.cfg.Log.Error("status of a pod cannot be written", "pod", w.name, "error", err)
-		w.poke()
+		time.AfterFunc(errRetry, w.poke)
 	}
 }
 
@@ -49,7 +50,7 @@ func (w *worker) status(pod *corev1.Pod) corev1.PodStatus {
 	defer w.mu.Unlock()
 	s := corev1.PodStatus{
 		Phase: corev1.PodPending, HostIP: sandbox.NodeIP, HostIPs: []corev1.HostIP{{IP: sandbox.NodeIP}},
-		StartTime: &w.started, QOSClass: corev1.PodQOSBurstable, Message: w.waiting,
+		StartTime: &w.started, Message: w.waiting,
 	}
 	if w.ip != "" {
 		s.PodIP, s.PodIPs = w.ip, []corev1.PodIP{{IP: w.ip}}

@@ -125,7 +125,7 @@ func (s *Spec) mountRoot() error {
 	if err := os.Chmod(filepath.Join(s.Root, "tmp"), 0o1777); err != nil {
 		return err
 	}
-	if err := os.Symlink("/run", filepath.Join(s.Root, "var/run")); err != nil {
+	if err := os.Symlink("../run", filepath.Join(s.Root, "var/run")); err != nil {
 		return err
 	}
 	for name, data := range s.Files {
