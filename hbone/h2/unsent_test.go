@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 var errBroken = errors.New("broken")
@@ -51,41 +52,44 @@ func TestUnsent(t *testing.T) {
 		{"all but the last byte", 3*(frameHeaderLen+size) - 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, b := memPair(1 << 20)
-			wire := &breaking{Conn: a}
-			client, _ := pair(t, wire, b, Config{Connect: true}, Config{Connect: true}, handlerFunc(func(s *Stream) {
-				s.WriteHead(&Head{Status: 200}, 0)
-				io.Copy(io.Discard, s)
-			}))
-			st, err := client.Open(&Head{Method: "CONNECT", Authority: "a:1"}, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.Close()
-			if _, err := st.ReadHead(); err != nil {
-				t.Fatal(err)
-			}
-			msg := make([]byte, size)
-			if _, err := st.Write(msg); err != nil || st.Unsent() != 0 {
-				t.Fatalf("%v, %d unsent on a connection that lives", err, st.Unsent())
-			}
-			wire.breakAfter(tt.takes)
-			for i := range 3 {
-				f := More
-				if i == 2 {
-					f = 0
+			synctest.Test(t, func(t *testing.T) {
+				a, b := memPair(1 << 20)
+				wire := &breaking{Conn: a}
+				client, _ := pair(t, wire, b, Config{Connect: true}, Config{Connect: true}, handlerFunc(func(s *Stream) {
+					s.WriteHead(&Head{Status: 200}, 0)
+					io.Copy(io.Discard, s)
+				}))
+				st, err := client.Open(&Head{Method: "CONNECT", Authority: "a:1"}, 0)
+				if err != nil {
+					t.Fatal(err)
 				}
-				st.WriteData(msg, f)
-			}
-			if _, err := st.Read(msg); err == nil {
-				t.Error("the stream did not break")
-			}
-			if got := st.Unsent(); got != tt.unsent {
-				t.Errorf("%d bytes unsent, want %d", got, tt.unsent)
-			}
-			if st.HeadUnsent() {
-				t.Error("the head was sent")
-			}
+				defer st.Close()
+				if _, err := st.ReadHead(); err != nil {
+					t.Fatal(err)
+				}
+				msg := make([]byte, size)
+				if _, err := st.Write(msg); err != nil || st.Unsent() != 0 {
+					t.Fatalf("%v, %d unsent on a connection that lives", err, st.Unsent())
+				}
+				synctest.Wait() // nothing else is on its way
+				wire.breakAfter(tt.takes)
+				for i := range 3 {
+					f := More
+					if i == 2 {
+						f = 0
+					}
+					st.WriteData(msg, f)
+				}
+				if _, err := st.Read(msg); err == nil {
+					t.Error("the stream did not break")
+				}
+				if got := st.Unsent(); got != tt.unsent {
+					t.Errorf("%d bytes unsent, want %d", got, tt.unsent)
+				}
+				if st.HeadUnsent() {
+					t.Error("the head was sent")
+				}
+			})
 		})
 	}
 }
@@ -105,29 +109,32 @@ func TestHeadUnsent(t *testing.T) {
 		{"taken, and only its end lost below", 1 << 20, 1, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, b := memPair(1 << 20)
-			wire := &breaking{Conn: a, n: tt.below}
-			client, _ := pair(t, wire, b, Config{}, Config{}, handlerFunc(func(s *Stream) { s.WriteHead(&Head{Status: 200}, End) }))
-			first, err := client.Open(&Head{Method: "GET", Scheme: "http", Authority: "a", Path: "/"}, End)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer first.Close()
-			if _, err := first.ReadHead(); err != nil {
-				t.Fatal(err)
-			}
-			wire.breakAfter(tt.takes)
-			st, err := client.Open(&Head{Method: "POST", Scheme: "http", Authority: "a", Path: "/"}, End)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.Close()
-			if _, err := st.ReadHead(); err == nil {
-				t.Error("the stream did not break")
-			}
-			if st.HeadUnsent() != tt.unsent || tt.below == 0 && first.HeadUnsent() {
-				t.Errorf("unsent: %v, of the one before: %v", st.HeadUnsent(), first.HeadUnsent())
-			}
+			synctest.Test(t, func(t *testing.T) {
+				a, b := memPair(1 << 20)
+				wire := &breaking{Conn: a, n: tt.below}
+				client, _ := pair(t, wire, b, Config{}, Config{}, handlerFunc(func(s *Stream) { s.WriteHead(&Head{Status: 200}, End) }))
+				first, err := client.Open(&Head{Method: "GET", Scheme: "http", Authority: "a", Path: "/"}, End)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer first.Close()
+				if _, err := first.ReadHead(); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // nothing else is on its way
+				wire.breakAfter(tt.takes)
+				st, err := client.Open(&Head{Method: "POST", Scheme: "http", Authority: "a", Path: "/"}, End)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer st.Close()
+				if _, err := st.ReadHead(); err == nil {
+					t.Error("the stream did not break")
+				}
+				if st.HeadUnsent() != tt.unsent || tt.below == 0 && first.HeadUnsent() {
+					t.Errorf("unsent: %v, of the one before: %v", st.HeadUnsent(), first.HeadUnsent())
+				}
+			})
 		})
 	}
 }
