@@ -414,7 +414,8 @@ func (t *tunnel) badHead(sc *http1.ServerConn, err error) {
 		r.Service = t.serviceOf(c)
 	}
 	t.p.opts.Telemetry.Begin()
-	_ = sc.WriteError(pe.Status, malformedBody(pe.Status))
+	_ = sc.WriteError(pe.Status, malformedBody(pe.Status),
+		attrs.Field{Name: "date", Value: t.p.dates.at(r.Start)}, attrs.Field{Name: "server", Value: serverName})
 	r.Duration = time.Since(r.Start)
 	t.p.opts.Telemetry.Done(r)
 }
@@ -426,6 +427,10 @@ func malformedBody(status int) string {
 		return "Bad Request"
 	case 426:
 		return "Upgrade Required"
+	case 431:
+		return "Request Header Fields Too Large"
+	case 501:
+		return "Not Implemented"
 	}
 	return ""
 }

@@ -119,14 +119,7 @@ func (r *Run) World(g *Generator) error {
 // routes asks about the rules of a route. A rule said no to a request that went to
 // a rule behind it, or to none.
 func (r *Run) routes(g *Generator, s *Subject) error {
-	for i := range s.Routes {
-		rule := &s.Routes[i]
-		for _, b := range rule.Backends {
-			if len(rule.Backends) > 1 {
-				r.pods[rule.Name] = append(r.pods[rule.Name], b.Name)
-			}
-		}
-	}
+	r.weights(s)
 	first := map[string]int{} // place of the first match of each rule
 	for i, o := range g.World().ordered(s) {
 		if _, ok := first[o.rule.Name]; !ok {
@@ -147,6 +140,18 @@ func (r *Run) routes(g *Generator, s *Subject) error {
 		}
 	}
 	return nil
+}
+
+// weights notes where a weight decides.
+func (r *Run) weights(s *Subject) {
+	for i := range s.Routes {
+		rule := &s.Routes[i]
+		for _, b := range rule.Backends {
+			if len(rule.Backends) > 1 {
+				r.pods[rule.Name] = append(r.pods[rule.Name], b.Name)
+			}
+		}
+	}
 }
 
 // policies asks about the rules of all policies of a subject. The oracle tells

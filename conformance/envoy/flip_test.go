@@ -30,6 +30,7 @@ func TestOracleNoticesAFlippedRule(t *testing.T) {
 	}
 	r := NewRun(oracle, func(*Subject) []*Side { return []*Side{ours} })
 	for _, s := range w.Subjects {
+		r.weights(s)
 		for i := range s.rules() {
 			for k := range 2 * each {
 				if _, err := r.Ask(g.Decisive(s, i, k%2 == 0), s); err != nil {

@@ -305,13 +305,19 @@ func (s *ServerConn) readHead() error {
 	}
 }
 
-// WriteError answers a [ProtocolError] with status and body (plain text, may be
-// empty) and ends the writing side. Close follows.
-func (s *ServerConn) WriteError(status int, body string) error {
+// WriteError answers a [ProtocolError] with status, fields and body (plain text,
+// may be empty) and ends the writing side. Close follows.
+func (s *ServerConn) WriteError(status int, body string, fields ...attrs.Field) error {
 	s.out.err = nil
 	s.out.w = 0
 	o := &s.out
 	o.statusLine(status)
+	for i := range fields {
+		o.str(fields[i].Name)
+		o.str(": ")
+		o.str(fields[i].Value)
+		o.str("\r\n")
+	}
 	if body != "" {
 		o.str("content-type: text/plain\r\n")
 	}
