@@ -103,9 +103,14 @@ func (l *Lab) start(ctx context.Context) error {
 			return err
 		}
 	}
+	begin := time.Now()
+	done := func(what string) {
+		l.opts.Log.Info(what, "after", time.Since(begin).Round(time.Millisecond))
+	}
 	if err := l.startBox(ctx); err != nil {
 		return err
 	}
+	done("the control plane serves")
 	if err := l.connect(); err != nil {
 		return err
 	}
@@ -125,12 +130,14 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := l.publishAPI(ctx); err != nil {
 		return err
 	}
+	done("the node runs")
 	if len(l.opts.CRDs) == 0 {
 		return nil
 	}
 	if err := l.applyCRDs(ctx, l.opts.CRDs); err != nil {
 		return err
 	}
+	done("custom resources are established")
 	return l.View.WatchGateways(live)
 }
 

@@ -38,6 +38,8 @@ var fresh = flag.Bool("build", true, "build the waypoint and its controller; fal
 // cluster is the lab that all tests share; nil in a child process.
 var cluster *lab.Lab
 
+var binaries *build.Binaries
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(envKubeconfig) != "" {
@@ -65,7 +67,7 @@ func run(m *testing.M) (code int, err error) {
 	cache := filepath.Join(repo, "conformance", ".cache")
 	bctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
-	bins, err := build.All(bctx, repo, cache, *fresh, os.Stdout)
+	binaries, err = build.All(bctx, repo, cache, *fresh, os.Stdout)
 	if err != nil {
 		return 0, err
 	}
@@ -90,7 +92,7 @@ func run(m *testing.M) (code int, err error) {
 	sctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	cluster, err = lab.Start(sctx, lab.Options{
-		Binaries: bins, Dir: dir, CRDs: crds,
+		Binaries: binaries, Dir: dir, CRDs: crds,
 		Log: slog.New(slog.NewTextHandler(logs, nil)),
 	})
 	if err != nil {

@@ -33,8 +33,9 @@ import (
 // more of them must be looked at, and one with fewer hides something.
 const meshTests = 22
 
-// envQuick shortens the suite's patience, for runs that are meant to fail.
-const envQuick = "WAYPOINT_SUITE_PATIENCE"
+// envPatience shortens how long the suite waits for an answer to become right, for runs
+// that are meant to fail.
+const envPatience = "WAYPOINT_SUITE_PATIENCE"
 
 // TestSuite runs every mesh test there is, of both profiles, core and extended, and those
 // that no profile counts. None may be skipped.
@@ -112,7 +113,7 @@ func options(t *testing.T) suite.ConformanceOptions {
 			Implementation:      implementation(),
 		},
 	}
-	if d, err := time.ParseDuration(os.Getenv(envQuick)); err == nil {
+	if d, err := time.ParseDuration(os.Getenv(envPatience)); err == nil {
 		o.TimeoutConfig.MaxTimeToConsistency = d
 		o.TimeoutConfig.RequestTimeout = d
 	}

@@ -46,6 +46,7 @@ func newContainer(w *worker, pod *corev1.Pod, spec *corev1.Container) (*containe
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", spec.Name, err)
 	}
+	c.env = append(c.env, img.Env...)
 	vars := map[string]string{}
 	for _, e := range env {
 		vars[e.Name] = e.Value

@@ -30,7 +30,9 @@ type Image struct {
 	Entrypoint []string
 	// Args follow the container's own arguments.
 	Args []string
-	// Files are bind mounted, by path inside the container.
+	// Env comes before the container's own variables.
+	Env []string
+	// Files and folders are bind mounted, by path inside the container.
 	Files map[string]string
 	// UID is the image's user.
 	UID uint32
