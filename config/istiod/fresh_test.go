@@ -31,7 +31,7 @@ func TestUpdatesEqualFresh(t *testing.T) {
 		w := NewWorld(testOptions())
 		state := map[string]map[string]Resource{ClusterType: {}, EndpointsType: {}, ListenerType: {listener.Name: listener}, WorkloadType: {}}
 		w.Apply(ListenerType, []Resource{listener}, nil)
-		for range rapid.IntRange(1, 40).Draw(r, "steps") {
+		for range rapid.IntRange(1, 15).Draw(r, "steps") {
 			i := rapid.IntRange(0, m.services-1).Draw(r, "service")
 			j := rapid.IntRange(0, m.endpoints-1).Draw(r, "endpoint")
 			var typ string

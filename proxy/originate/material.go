@@ -61,12 +61,15 @@ func (o *Origin) current() (*material, error) {
 // reload is current without the second chance. mu is held.
 func (o *Origin) reload() (*material, error) {
 	var now [4]stamp
-	ca := o.spec.CA
-	if ca == System || o.spec.SkipVerify {
+	ca, cert := o.spec.CA, o.spec.Cert
+	if ca == System || ca == config.SecretRoots || o.spec.SkipVerify {
 		ca = ""
 	}
+	if cert == config.SecretOwn {
+		cert = ""
+	}
 	fresh := o.files != nil
-	for i, name := range []string{ca, o.spec.CRL, o.spec.Cert, o.spec.Key} {
+	for i, name := range []string{ca, o.spec.CRL, cert, o.spec.Key} {
 		if _, secret := o.spec.Secrets[name]; name == "" || secret {
 			continue // what a secret holds does not change: a new one is another Origin
 		}

@@ -27,6 +27,7 @@ import (
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/identity"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -352,5 +353,84 @@ func TestSame(t *testing.T) {
 	}
 	if New(&config.Backend{}, o, nil, nil) != nil {
 		t.Error("nothing to do gives an origin")
+	}
+}
+
+// TestSecrets shakes hands with certificates that the model carries, and with the
+// waypoint's own.
+func TestSecrets(t *testing.T) {
+	root := newCA(t)
+	server := root.leaf(2, "db.example")
+	root.leaf(3, "client.example")
+	pool := x509.NewCertPool()
+	pool.AddCert(root.cert)
+	addr, seen := echoServer(t, &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
+	file := func(n string) []byte {
+		b, err := os.ReadFile(root.file(n))
+		check(t, err)
+		return b
+	}
+	pair := &config.Secret{Chain: file("client.example.pem"), Key: file("client.example.key")}
+	roots := &config.Secret{Roots: file("root.pem")}
+	u := config.UpstreamTLS{SNI: "db.example", CA: "ca", Cert: "pair", Secrets: map[string]*config.Secret{"ca": roots, "pair": pair}}
+	o := New(backend(u), nil, nil, nil)
+	c, err := dial(t, o, addr, Use{})
+	check(t, err)
+	c.Close()
+	if cs := <-seen; cs.PeerCertificates[0].DNSNames[0] != "client.example" {
+		t.Errorf("the server saw %v", cs.PeerCertificates[0].DNSNames)
+	}
+	if New(backend(u), o, nil, nil) != o {
+		t.Error("the same secrets make another origin")
+	}
+	root.revoke(2)
+	for name, other := range map[string]map[string]*config.Secret{
+		"roots not sent":   {"ca": nil, "pair": pair},
+		"pair not sent":    {"ca": roots, "pair": nil},
+		"no certificate":   {"ca": {Roots: []byte("x")}, "pair": pair},
+		"no key":           {"ca": roots, "pair": {Chain: pair.Chain, Key: []byte("x")}},
+		"server's revoked": {"ca": {Roots: roots.Roots, CRL: file("crl.pem")}, "pair": pair},
+	} {
+		v := u
+		v.Secrets = other
+		n := New(backend(v), o, nil, nil)
+		if n == o {
+			t.Errorf("%s: a change is none", name)
+		}
+		if c, err := dial(t, n, addr, Use{}); err == nil {
+			c.Close()
+			t.Errorf("%s: connected", name)
+		}
+	}
+	// Without an identity there is nothing to show.
+	if c, err := dial(t, New(backend(config.UpstreamTLS{CA: config.SecretRoots, Cert: config.SecretOwn}), nil, nil, nil), addr, Use{}); err == nil {
+		c.Close()
+		t.Error("connected without an identity")
+	}
+}
+
+// TestOwnIdentity is the mutual TLS of a mesh's workloads.
+func TestOwnIdentity(t *testing.T) {
+	mesh, err := identity.NewCA("cluster.local")
+	check(t, err)
+	own, peer := mesh.Source("shop", "waypoint", time.Hour), mesh.Source("shop", "bank", time.Hour)
+	defer own.Close()
+	defer peer.Close()
+	addr, seen := echoServer(t, &tls.Config{Certificates: []tls.Certificate{peer.SVID().Certificate}, ClientAuth: tls.RequireAnyClientCert})
+	for _, tt := range []struct {
+		sans []string
+		ok   bool
+	}{{nil, true}, {[]string{"spiffe://cluster.local/ns/shop/sa/bank"}, true}, {[]string{"spiffe://cluster.local/ns/shop/sa/other"}, false}} {
+		c, err := dial(t, New(backend(config.UpstreamTLS{CA: config.SecretRoots, Cert: config.SecretOwn, SANs: tt.sans}), nil, own, nil), addr, Use{})
+		if (err == nil) != tt.ok {
+			t.Errorf("%q: %v", tt.sans, err)
+		}
+		if err != nil {
+			continue
+		}
+		c.Close()
+		if cs := <-seen; cs.PeerCertificates[0].URIs[0].String() != "spiffe://cluster.local/ns/shop/sa/waypoint" {
+			t.Errorf("showed %v", cs.PeerCertificates[0].URIs)
+		}
 	}
 }
