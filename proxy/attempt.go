@@ -206,6 +206,13 @@ func (x *exchange) pick(retries int) *balance.Endpoint {
 // passthrough is the address that the client asked for: an endpoint if it is
 // one, else that address itself, unless it must not be reached through here.
 func (x *exchange) passthrough(set *balance.Set) *balance.Endpoint {
+	if spec := x.target.Spec.Load(); spec.Dynamic != nil {
+		port := uint16(portHTTP)
+		if spec.TLS != nil {
+			port = portHTTPS
+		}
+		return x.p.named(stateOf(x.target), spec.Dynamic, x.in.Authority, port)
+	}
 	to := withPort(x.t.conn.Dest, set.Policy().Port)
 	if ep := set.ByAddr(to); ep != nil {
 		return ep
