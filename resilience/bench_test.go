@@ -11,7 +11,7 @@ import (
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	eps := hosts(20)
 	s := balance.NewSet(balance.Policy{}, eps, nil)
-	l := NewLimits(&Settings{MaxRequests: 5, RetryBudget: &RetryBudget{}})
+	l := NewLimits(&Settings{MaxRequests: 5, RetryBudget: &RetryBudget{Percent: 20, MinConcurrent: 3}})
 	d := NewDetector(nil)
 	defer d.Close()
 	d.Update(&Outlier{Consecutive5xx: 5}, eps)

@@ -33,8 +33,13 @@ type CircuitBreaker struct {
 }
 
 type breakerState struct {
+	// fixed once made
 	settings Breaker
+	changed  func(from, to string) // may be nil
+	openFor  time.Duration
 	cb       *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	halfOpen atomic.Int64 // since when, counted from started plus one; 0: it is not
 }
 
 // Update sets the settings; nil switches it off. Equal settings keep its state.
@@ -48,29 +53,49 @@ func (b *CircuitBreaker) Update(s *Breaker, changed func(from, to string)) {
 	if old := b.state.Load(); old != nil && old.settings == *s {
 		return
 	}
-	c := *s
-	openFor, half := c.OpenFor, c.HalfOpenRequests
-	if openFor <= 0 {
-		openFor = defaultOpenFor
+	b.state.Store(b.closed(*s, changed))
+}
+
+// closed makes a breaker that nothing is known of yet.
+func (b *CircuitBreaker) closed(c Breaker, changed func(from, to string)) *breakerState {
+	s := &breakerState{settings: c, changed: changed, openFor: c.OpenFor}
+	if s.openFor <= 0 {
+		s.openFor = defaultOpenFor
 	}
+	half := c.HalfOpenRequests
 	if half == 0 {
 		half = defaultHalfOpenRequests
 	}
-	set := gobreaker.Settings{
+	s.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  half,
 		Interval:     breakerWindow,
 		BucketPeriod: breakerSlice,
-		Timeout:      openFor,
+		Timeout:      s.openFor,
 		ReadyToTrip: func(n gobreaker.Counts) bool {
 			done := n.TotalSuccesses + n.TotalFailures
 			return done >= c.MinRequests && float64(n.TotalFailures)*100 >= c.ErrorPercent*float64(done)
 		},
 		IsExcluded: func(err error) bool { return err == errExcluded },
-	}
-	if changed != nil {
-		set.OnStateChange = func(_ string, from, to gobreaker.State) { changed(from.String(), to.String()) }
-	}
-	b.state.Store(&breakerState{settings: c, cb: gobreaker.NewTwoStepCircuitBreaker[struct{}](set)})
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			s.halfOpen.Store(0)
+			if to == gobreaker.StateHalfOpen {
+				s.halfOpen.Store(int64(time.Since(started)) + 1)
+			}
+			if changed != nil && b.state.Load() == s { // not for one that was replaced
+				changed(from.String(), to.String())
+			}
+		},
+	})
+	return s
+}
+
+// lasting reports whether the requests let through to see how the backend does
+// have gone on for as long as the breaker was open before, without failing: a
+// stream or a WebSocket that may go on for hours. Such a backend serves; waiting
+// for the end would refuse everybody else meanwhile.
+func (s *breakerState) lasting() bool {
+	h := s.halfOpen.Load()
+	return h != 0 && time.Since(started)-time.Duration(h) >= s.openFor
 }
 
 // errExcluded marks a request that says nothing about the backend.
@@ -88,10 +113,17 @@ func (b *CircuitBreaker) Allow() (Ticket, error) {
 		return Ticket{}, nil
 	}
 	done, err := s.cb.Allow()
-	if err != nil {
+	if err == nil {
+		return Ticket{done}, nil
+	}
+	if err != gobreaker.ErrTooManyRequests || !s.lasting() {
 		return Ticket{}, ErrCircuitOpen
 	}
-	return Ticket{done}, nil
+	next := b.closed(s.settings, s.changed)
+	if b.state.CompareAndSwap(s, next) && s.changed != nil {
+		s.changed(gobreaker.StateHalfOpen.String(), gobreaker.StateClosed.String())
+	}
+	return b.Allow()
 }
 
 // Done reports the end of the request: by its failure or, without one, its

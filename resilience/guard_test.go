@@ -77,6 +77,41 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
+// TestBreakerWithLastingProbe: a stream that is let through half open, and goes on,
+// does not keep everybody else out for as long as it lasts.
+func TestBreakerWithLastingProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b CircuitBreaker
+		var moves []string
+		b.Update(&Breaker{MinRequests: 1, ErrorPercent: 50, OpenFor: 5 * time.Second}, func(from, to string) { moves = append(moves, from+">"+to) })
+		tk, _ := b.Allow()
+		tk.Done(0, 500)
+		time.Sleep(5*time.Second + 1)
+		stream, err := b.Allow()
+		if err != nil {
+			t.Fatalf("half open: %v", err)
+		}
+		time.Sleep(5*time.Second - 1)
+		if _, err := b.Allow(); err != ErrCircuitOpen || b.State() != "half-open" {
+			t.Fatalf("%s answers %v while the probe may still fail", b.State(), err)
+		}
+		time.Sleep(time.Second)
+		tk, err = b.Allow()
+		if err != nil || b.State() != "closed" {
+			t.Fatalf("%s answers %v behind a probe that goes on", b.State(), err)
+		}
+		tk.Done(0, 200)
+		stream.Done(FailureReset, 0) // its end says nothing about now
+		if b.State() != "closed" {
+			t.Errorf("the end of the old probe made it %s", b.State())
+		}
+		want := []string{"closed>open", "open>half-open", "half-open>closed"}
+		if !slices.Equal(moves, want) {
+			t.Errorf("moves %v", moves)
+		}
+	})
+}
+
 func TestBreakerErrorRate(t *testing.T) {
 	for _, c := range []struct {
 		good, bad int

@@ -97,7 +97,7 @@ func (l *Limits) AcquireRetry() error {
 	}
 	if b.Interval > 0 {
 		requests, retries := l.window.sum(b.Interval)
-		allowed := max(b.percent()/100*requests, b.MinRetryRate*b.Interval.Seconds())
+		allowed := max(b.Percent/100*requests, b.MinRetryRate*b.Interval.Seconds())
 		if retries+1 > allowed && l.retries.used.Load() >= int64(b.MinConcurrent) {
 			l.retries.refused.Add(1)
 			return ErrRetryBudget
@@ -109,7 +109,7 @@ func (l *Limits) AcquireRetry() error {
 	for {
 		n := l.retries.used.Load()
 		active := l.requests.used.Load() + l.pending.used.Load()
-		if n >= max(int64(b.percent()/100*float64(active)), int64(b.minConcurrent())) {
+		if n >= max(int64(b.Percent/100*float64(active)), int64(b.MinConcurrent)) {
 			l.retries.refused.Add(1)
 			return ErrRetryBudget
 		}
@@ -121,22 +121,6 @@ func (l *Limits) AcquireRetry() error {
 
 // ReleaseRetry gives it back.
 func (l *Limits) ReleaseRetry() { l.retries.put() }
-
-// percent is Percent with Envoy's default of 20.
-func (b *RetryBudget) percent() float64 {
-	if b.Percent == 0 {
-		return 20
-	}
-	return b.Percent
-}
-
-// minConcurrent is MinConcurrent with Envoy's default of 3.
-func (b *RetryBudget) minConcurrent() uint32 {
-	if b.MinConcurrent == 0 {
-		return 3
-	}
-	return b.MinConcurrent
-}
 
 // Usage is a reading of a backend's limits, for metrics and admin.
 type Usage struct {

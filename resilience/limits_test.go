@@ -94,7 +94,9 @@ func TestRetryBudget(t *testing.T) {
 		want            int
 	}{
 		{"minimum", RetryBudget{Percent: 20, MinConcurrent: 3}, 0, 0, 3},
-		{"defaults", RetryBudget{}, 10, 0, 3},
+		{"zero is none", RetryBudget{}, 10, 0, 0},
+		{"zero percent", RetryBudget{MinConcurrent: 2}, 100, 0, 2},
+		{"no minimum", RetryBudget{Percent: 20}, 10, 0, 2},
 		{"twenty percent", RetryBudget{Percent: 20, MinConcurrent: 3}, 100, 0, 20},
 		{"pending counts", RetryBudget{Percent: 20, MinConcurrent: 3}, 50, 50, 20},
 		{"rounded down", RetryBudget{Percent: 25, MinConcurrent: 1}, 11, 0, 2},
@@ -113,6 +115,9 @@ func TestRetryBudget(t *testing.T) {
 			}
 			if n != c.want {
 				t.Errorf("%d retries, want %d", n, c.want)
+			}
+			if n == 0 {
+				return
 			}
 			l.ReleaseRetry()
 			if l.AcquireRetry() != nil {

@@ -53,10 +53,11 @@ type Settings struct {
 	Breaker                                             *Breaker
 }
 
-// RetryBudget limits retries to a share of active requests.
+// RetryBudget limits retries to a share of active requests. Zeros are literal:
+// who reads the configuration fills in the defaults, 20 % and 3.
 type RetryBudget struct {
-	Percent       float64 // 20
-	MinConcurrent uint32  // 3
+	Percent       float64
+	MinConcurrent uint32
 	Interval      time.Duration
 	MinRetryRate  float64 // per second, XBackendTrafficPolicy
 }
