@@ -15,6 +15,9 @@ func TestStrict(t *testing.T) {
 	route := func(rule string) string {
 		return "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: [{group: '', kind: Service, name: s}], rules: [" + rule + "]}"
 	}
+	many := func(n int, item string) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + "]"
+	}
 	for _, tc := range []struct{ name, manifest, want string }{
 		{"good policy", policy("{}"), ""},
 		{"unknown field", policy("{rules: [{from: [{source: {principal: [a]}}]}]}"), "spec.rules[0].from[0].source.principal: unknown field"},
@@ -63,6 +66,22 @@ func TestStrict(t *testing.T) {
 		{"backend longer than request", route("{timeouts: {request: 1s, backendRequest: 2s}}"), "cannot be longer"},
 		{"origins", route("{filters: [{type: CORS, cors: {allowOrigins: ['*', 'https://a']}}]}"), "cannot contain '*'"},
 		{"17 rules", route(strings.TrimSuffix(strings.Repeat("{},", 17), ",")), "has 17 rules"},
+		{"64 matches", route("{matches: " + many(64, "{}") + "}"), ""},
+		{"65 matches", route("{matches: " + many(65, "{}") + "}"), "spec.rules[0].matches: has 65 entries"},
+		{"129 matches together", route("{matches: " + many(64, "{}") + "}, {matches: " + many(64, "{}") + "}, {}"), "have 129 matches together"},
+		{"17 filters", route("{filters: " + many(17, "{type: RequestMirror, requestMirror: {backendRef: {name: s, port: 80}}}") + "}"), "spec.rules[0].filters: has 17 entries"},
+		{"17 backends", route("{backendRefs: " + many(17, "{name: s, port: 80}") + "}"), "spec.rules[0].backendRefs: has 17 entries"},
+		{"17 header matches", route("{matches: [{headers: " + many(17, "{name: a, value: b}") + "}]}"), "headers: has 17 entries"},
+		{"retry code", route("{retry: {codes: [399]}}"), "spec.rules[0].retry.codes[0]: 399"},
+		{"permanent session", route("{sessionPersistence: {cookieConfig: {lifetimeType: Permanent}}}"), "AbsoluteTimeout must be specified"},
+		{"session type", route("{sessionPersistence: {type: Query}}"), "sessionPersistence.type"},
+		{"mirror of more than all", route("{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: s, port: 80}, percent: 101}}]}"), "percent: 101"},
+		{"URLRewrite on a GRPCRoute", "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: s}\nspec: {rules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: a}}]}]}", "filters[0].type"},
+		{"redirect on a GRPCRoute", "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: s}\nspec: {rules: [{filters: [{type: RequestRedirect, requestRedirect: {}}]}]}", "filters[0].type"},
+		{"CORS age", route("{filters: [{type: CORS, cors: {maxAge: 0}}]}"), "maxAge: must be at least 1"},
+		{"CORS methods", route("{filters: [{type: CORS, cors: {allowMethods: ['*', GET]}}]}"), "AllowMethods cannot contain '*'"},
+		{"TCPRoute without rules", "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: s}\nspec: {}", "spec.rules: has 0 rules"},
+		{"TCPRoute without backends", "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: s}\nspec: {rules: [{}]}", "backendRefs: has 0 entries"},
 		{"service port", "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 0}]}", "spec.ports[0].port"},
 		{"grpc method", "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: s}\nspec: {rules: [{matches: [{method: {}}]}]}", "one or both"},
 		{"wildcard DNS", "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s}\nspec: {hosts: ['*.a.com'], resolution: DNS}", "cannot be resolved"},

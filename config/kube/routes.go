@@ -179,7 +179,10 @@ func (r *build) route(d *config.Destination, s *service, p *port) (ref func(key 
 	}
 	slices.Sort(names)
 	for _, ns := range names {
-		kind, winners := r.pickKind(byNS[ns], d, s, p)
+		kind, winners := r.pickKind(r.able(byNS[ns], d, s, p), d, s, p)
+		if kind == "" {
+			continue
+		}
 		if kind == "TLSRoute" || kind == "TCPRoute" {
 			var rules []config.TCPRoute
 			for _, x := range winners {
@@ -193,15 +196,6 @@ func (r *build) route(d *config.Destination, s *service, p *port) (ref func(key 
 				d.ConsumerTCP = map[string][]config.TCPRoute{}
 			}
 			d.ConsumerTCP[ns] = rules
-			continue
-		}
-		if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
-			for _, x := range winners {
-				if named := r.reject(x, s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is not an HTTP port"); !named && len(s.ports) > 1 {
-					continue // it means the service's other ports
-				}
-				r.problem(config.Error, x.obj, "spec.parentRefs", "UnsupportedProtocol", "%s cannot act on %s, which is no HTTP port", kind, d.Key)
-			}
 			continue
 		}
 		var rules []routing.Rule
@@ -219,6 +213,27 @@ func (r *build) route(d *config.Destination, s *service, p *port) (ref func(key 
 		d.HTTPOnly = true
 	}
 	return t.ref
+}
+
+// able keeps the routes of kinds that can act on the port and rejects the others: a
+// kind that cannot act must not win the port from one that can. A route that names no
+// port means those of its own sort.
+func (r *build) able(xs []*route, d *config.Destination, s *service, p *port) (out []*route) {
+	http := d.Protocol != config.ProtocolTCP && d.Protocol != config.ProtocolTLS
+	is := "no HTTP port"
+	if http {
+		is = "an HTTP port"
+	}
+	for _, x := range xs {
+		if d.Protocol == config.ProtocolAuto || (kindRank[x.obj.Kind] >= kindRank["HTTPRoute"]) == http {
+			out = append(out, x)
+			continue
+		}
+		if named := r.reject(x, s, p, "UnsupportedProtocol", "port "+strconv.Itoa(int(p.number))+" is "+is); named || len(s.ports) == 1 {
+			r.problem(config.Error, x.obj, "spec.parentRefs", "UnsupportedProtocol", "%s cannot act on %s, which is %s", x.obj.Kind, d.Key, is)
+		}
+	}
+	return out
 }
 
 // pickKind keeps the routes of the best kind and rejects the others.
