@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +20,8 @@ const (
 	buildLimit = 40 * time.Minute
 	startLimit = 3 * time.Minute
 )
+
+var fresh = flag.Bool("build", true, "build the waypoint and its controller; false: take those of the last run")
 
 // cluster is the lab that all tests share.
 var cluster *lab.Lab
@@ -48,13 +48,13 @@ func run(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
 	cache := filepath.Join(repo, "conformance", ".cache")
-	bins, err := build.All(ctx, repo, cache, os.Stdout)
+	bins, err := build.All(ctx, repo, cache, *fresh, os.Stdout)
 	if err != nil {
 		return 0, err
 	}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	gatewayAPI, err := moduleFile("sigs.k8s.io/gateway-api", "config", "crd", "standard")
 	if err != nil {
-		return 0, fmt.Errorf("the Gateway API's definitions: %w", err)
+		return 0, err
 	}
 	dir := filepath.Join(cache, "chart")
 	if err := os.RemoveAll(dir); err != nil {
@@ -73,7 +73,7 @@ func run(m *testing.M) (code int, err error) {
 	cluster, err = lab.Start(ctx, lab.Options{
 		Binaries: bins, Dir: dir, Log: slog.New(slog.NewTextHandler(logs, nil)),
 		// Istio's definitions come later, in a test.
-		CRDs: []string{filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard"), filepath.Join(chartDir, "crds")},
+		CRDs: []string{gatewayAPI, filepath.Join(chartDir, "crds")},
 	})
 	if err != nil {
 		return 0, err
