@@ -151,6 +151,7 @@ func TestPrecedence(t *testing.T) {
 		{"exact over prefix", Rule{Matches: []Match{{Path: p(PathExact, "/abc/d")}}}, Rule{Matches: []Match{{Path: p(PathPrefix, "/abc/d/"), Method: "GET", Headers: h("a")}}}},
 		{"prefix over regex", Rule{Matches: []Match{{Path: p(PathPrefix, "/")}}}, Rule{Matches: []Match{{Path: p(PathRegex, "/abc/[d]"), Method: "GET"}}}},
 		{"regex over none", Rule{Matches: []Match{{Path: p(PathRegex, "/.*")}}}, Rule{Matches: []Match{{Method: "GET", Headers: h("a", "b")}}}},
+		{"longer regular expression", Rule{Matches: []Match{{Path: p(PathRegex, "/abc/[d]")}}}, Rule{Matches: []Match{{Path: p(PathRegex, "/.*"), Method: "GET", Headers: h("a")}}}},
 		{"longer prefix", Rule{Matches: []Match{{Path: p(PathPrefix, "/abc")}}}, Rule{Matches: []Match{{Path: p(PathPrefix, "/"), Method: "GET", Headers: h("a")}}}},
 		{"method over headers", Rule{Matches: []Match{{Path: p(PathPrefix, "/abc"), Method: "GET"}}}, Rule{Matches: []Match{{Path: p(PathPrefix, "/abc"), Headers: h("a", "b")}}}},
 		{"more headers", Rule{Matches: []Match{{Headers: h("a", "b")}}}, Rule{Matches: []Match{{Headers: h("c"), Query: h("a", "b")}}}},

@@ -152,6 +152,10 @@ func TestBackendFailures(t *testing.T) {
     backendRefs: [{name: dead, port: 80}]
   - name: none
     matches: [{path: {value: /none}}]
+  - name: again
+    matches: [{path: {value: /again}}]
+    retry: {attempts: 3, codes: [503], backoff: 1ms}
+    backendRefs: [{name: v1, port: 80}, {name: v2, port: 80}]
   - name: broken
     matches: [{path: {value: /broken}}]
     filters: [{type: ExtensionRef, extensionRef: {group: a.example, kind: Thing, name: x}}]
@@ -191,6 +195,19 @@ func TestBackendFailures(t *testing.T) {
 	}
 	if a := m.ask("clients", 1, "GET", "/dead"); a.StatusCode != 503 || !strings.Contains(a.rec.Flags.String(), "UF") {
 		t.Errorf("dead: %d %v", a.StatusCode, a.rec.Flags)
+	}
+	// Retries stay with the backend that was drawn: a bad version does not leak its share.
+	drawn := map[int]int{}
+	for range 40 {
+		a := m.ask("clients", 1, "GET", "/again?status=503")
+		n1, n2 := len(m.v1.Find(a.id)), len(m.v2.Find(a.id))
+		if a.StatusCode != 503 || n1*n2 != 0 || n1+n2 != 4 {
+			t.Fatalf("%d, v1 saw %d and v2 %d", a.StatusCode, n1, n2)
+		}
+		drawn[n1]++
+	}
+	if len(drawn) != 2 { // the same backend 40 times: once in more than 10^11 runs
+		t.Errorf("drawn: %v", drawn)
 	}
 	if a := m.ask("clients", 1, "GET", "/none"); a.StatusCode != 500 {
 		t.Errorf("no backends: %d", a.StatusCode)
