@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/internal/testmesh"
 	"waypoint.dev/waypoint/telemetry"
@@ -56,8 +57,8 @@ const (
 	fromOthers = `rules: [{from: [{source: {namespaces: [others]}}]}]`
 )
 
-// guard makes the guarded services serve under policies.
-func (m *mesh) guard(policies ...string) {
+// guard makes the guarded services serve under policies, and returns the model.
+func (m *mesh) guard(policies ...string) *config.Model {
 	m.t.Helper()
 	yaml := guarded + pod(podV1) + pod(podV2) + service(1, "cart", "http", 8080, podV1) + service(2, "v1", "http", 8080, podV2) +
 		service(4, "raw", "tcp", 7070, podV1) + service(5, "live", "http", 7080, podV1) + service(6, "live-h2", "grpc", 9090, podV1) +
@@ -70,7 +71,9 @@ func (m *mesh) guard(policies ...string) {
 	for _, o := range list {
 		objs.Put(o)
 	}
-	m.w.Serve(kube.NewBuilder(kube.Options{}).Build(objs))
+	model := kube.NewBuilder(kube.Options{}).Build(objs)
+	m.w.Serve(model)
+	return model
 }
 
 const (

@@ -142,6 +142,11 @@ func newMesh(t *testing.T) *mesh {
 // startMesh starts a waypoint and two pods with their applications, and serves
 // nothing yet.
 func startMesh(t *testing.T, edit func(*proxy.Options)) *mesh {
+	return startMeshAs(t, func(m *mesh) identity.Source { return m.source("shop", "waypoint") }, edit)
+}
+
+// startMeshAs is startMesh of a waypoint that proves its identity by own.
+func startMeshAs(t *testing.T, own func(*mesh) identity.Source, edit func(*proxy.Options)) *mesh {
 	m := &mesh{root: t, t: t, records: map[string]telemetry.Record{}, clients: map[string]*testmesh.Client{}, nodes: map[string]*testmesh.Node{}, fronts: map[string]string{}}
 	m.arrived = sync.NewCond(&m.mu)
 	var err error
@@ -161,8 +166,7 @@ func startMesh(t *testing.T, edit func(*proxy.Options)) *mesh {
 		t.Cleanup(func() { n.Close() })
 		m.nodes[ip] = n
 	}
-	src := m.source("shop", "waypoint")
-	m.w, err = testmesh.NewWaypoint(testmesh.WaypointOptions{Source: src, Proxy: func(o *proxy.Options) {
+	m.w, err = testmesh.NewWaypoint(testmesh.WaypointOptions{Source: own(m), Proxy: func(o *proxy.Options) {
 		o.Telemetry = telemetry.New(telemetry.Options{Observer: m})
 		if edit != nil {
 			edit(o)
@@ -280,11 +284,14 @@ func (m *mesh) askAt(ns, to, method, target string, headers ...string) answer {
 func (m *mesh) explain(ns string, q proxy.Question) *proxy.Explanation {
 	m.t.Helper()
 	q.Source = netip.MustParseAddr("127.0.0.1") // where every connection of a test comes from
-	from, err := identity.Parse(identity.URI("cluster.local", ns, "curl"))
-	if err != nil {
+	uri := identity.URI("cluster.local", ns, "curl")
+	if c := m.clients[ns]; c != nil {
+		uri = c.Source.SVID().Principal.URI
+	}
+	var err error
+	if q.From, err = identity.Parse(uri); err != nil {
 		m.t.Fatal(err)
 	}
-	q.From = from
 	e, err := proxy.Explain(m.w.Store, q)
 	if err != nil {
 		m.t.Fatal(err)

@@ -109,7 +109,7 @@ func name(r *telemetry.Record) string {
 
 // attributes are Envoy's HTTP tags, Istio's peers, and what decided.
 func (t *Tracer) attributes(r *telemetry.Record) []attribute.KeyValue {
-	a := make([]attribute.KeyValue, 0, 36)
+	a := make([]attribute.KeyValue, 0, 40)
 	a = append(a, t.own...)
 	str := func(k, v string) {
 		if v != "" {
@@ -143,7 +143,11 @@ func (t *Tracer) attributes(r *telemetry.Record) []attribute.KeyValue {
 	}
 	str("waypoint.route", r.Route)
 	str("waypoint.policy", r.Policy)
+	str("waypoint.policy_rule", r.Rule)
 	str("waypoint.policy_reason", r.Reason)
+	str("waypoint.audit_policy", r.Audit)
+	str("waypoint.dry_run", r.DryRun)
+	str("waypoint.dry_run_policy", r.DryRunPolicy)
 	for _, p := range []struct {
 		side string
 		peer *telemetry.Peer

@@ -54,7 +54,8 @@ func TestSpans(t *testing.T) {
 		r.DownstreamLocal = netip.MustParseAddrPort("10.96.0.10:80")
 		r.Service = rep.Service(telemetry.Service{Host: "cart.shop.svc.cluster.local"})
 		r.Source = rep.Peer(telemetry.Peer{Workload: "curl", Namespace: "clients"})
-		r.Policy, r.Reason = "shop/p", "deny_matched"
+		r.Policy, r.Rule, r.Reason = "shop/p", "ns[shop]-policy[p]-rule[0]", "deny_matched"
+		r.Audit, r.DryRun, r.DryRunPolicy = "shop/a", "denied", "shop/d"
 		r.Trace = rep.Place(parent)
 		rep.Begin()
 		rep.Done(r)
@@ -86,7 +87,9 @@ func TestSpans(t *testing.T) {
 	}
 	for k, v := range map[string]string{
 		"service.name": "waypoint.shop", "http.status_code": "503", "http.url": "http://cart/x", "istio.source_workload": "curl",
-		"istio.namespace": "shop", "waypoint.policy": "shop/p", "response_flags": "-", "error": "true",
+		"istio.namespace": "shop", "response_flags": "-", "error": "true",
+		"waypoint.policy": "shop/p", "waypoint.policy_rule": "ns[shop]-policy[p]-rule[0]", "waypoint.policy_reason": "deny_matched",
+		"waypoint.audit_policy": "shop/a", "waypoint.dry_run": "denied", "waypoint.dry_run_policy": "shop/d",
 	} {
 		if attrs[k] != v {
 			t.Errorf("%s = %q, want %q", k, attrs[k], v)
