@@ -289,3 +289,37 @@ func TestPutRefusesWhatItIsNot(t *testing.T) {
 		t.Errorf("%d objects", s.Len())
 	}
 }
+
+// A stream ends when it is old, after nine tenths of MaxAge at the earliest, and its
+// caller has to prove itself again. What the caller holds then is not sent again.
+func TestOldStreamsEnd(t *testing.T) {
+	const age = time.Second
+	checks := make(chan string, 10)
+	r := newRig(t, Options{MaxAge: age, Verify: func(ctx context.Context, token string) (string, string, error) {
+		checks <- token
+		return verify(ctx, token)
+	}})
+	fillShop(t, r)
+	r.store.SetSynced()
+	began := time.Now()
+	x := r.stream(t, "shop/waypoint", "shop/waypoint", nil)
+	has, _, _ := x.state()
+	if len(has) == 0 {
+		t.Fatal("nothing was sent")
+	}
+	// The server is idle meanwhile: nothing but the age ends the stream.
+	_, err := x.s.Recv()
+	if err != io.EOF {
+		t.Fatalf("%v: not ended by the server in good order", err)
+	}
+	if took := time.Since(began); took < age*9/10 {
+		t.Errorf("it ended after %v", took)
+	}
+	again := r.stream(t, "shop/waypoint", "shop/waypoint", has)
+	if got, removed, _ := again.state(); len(got)+len(removed) != 0 {
+		t.Errorf("sent again: %v, removed %v", names(got), removed)
+	}
+	if len(checks) != 2 {
+		t.Errorf("%d checks of the token", len(checks))
+	}
+}
