@@ -110,10 +110,11 @@ func TestCheck(t *testing.T) {
 		{"as shipped", nil, true, []string{"cart.shop.svc.cluster.local:80", "shop/cart-clients", "rule split"}},
 		{"unknown field", [][3]string{{"policy.yaml", "action: ALLOW", "acton: ALLOW"}}, false, []string{"policy.yaml", "acton", "cart-clients"}},
 		{"braces", [][3]string{{"policy.yaml", "/orders/{*}/receipt", "/orders/{id}/receipt"}}, false, []string{"cart-receipts", "paths[0]"}},
-		{"no backend", [][3]string{{"route.yaml", "{name: cart-v1, port: 80, weight: 90}", "{name: cart-v9, port: 80, weight: 90}"}}, false, []string{"cart-v9", "backendRefs[0]"}},
+		{"no backend", [][3]string{{"route.yaml", "{name: cart-v1, port: 80, weight: 90}", "{name: cart-v9, port: 80, weight: 90}"}}, false, []string{"cart-v9", "backendRefs[0]", "cart: ResolvedRefs False BackendNotFound", "cart: Accepted True Accepted"}},
+		{"broken rule", [][3]string{{"route.yaml", "{name: cart-v1, port: 80, weight: 90}", "{name: cart-v1, weight: 90}"}}, false, []string{"route.yaml", "Must have port", "PartiallyInvalid True UnsupportedValue: Broken rules answer 500"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, err := exec.Command(binary, "check", shop(t, tt.edits...)).CombinedOutput()
+			out, err := exec.Command(binary, "check", "--status", shop(t, tt.edits...)).CombinedOutput()
 			if (err == nil) != tt.ok {
 				t.Errorf("exit %v\n%s", err, out)
 			}
@@ -134,7 +135,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{[]string{"--help"}, true, "waypoint demo"},
 		{[]string{"version"}, true, "devel"},
-		{[]string{"run"}, false, "--config is required"},
+		{[]string{"run"}, false, "--config or --xds is required"},
 		{[]string{"run", "--config", "."}, false, "--cert, --key and --roots are required"},
 		{[]string{"run", "--config", ".", "--log-format", "xml"}, false, "use text or json"},
 		{[]string{"check"}, false, "accepts 1 arg"},

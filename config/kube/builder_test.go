@@ -227,12 +227,16 @@ func TestIncrementalBuild(t *testing.T) {
 	}
 }
 
-// The inputs that a real istiod was given load as well, where they are present.
+// The inputs that a real istiod was given load as well.
 func TestSharedInputs(t *testing.T) {
-	dirs, _ := filepath.Glob("../../../shared/istiod/*/config.yaml")
+	const from = "../istiod/testdata/"
+	dirs, _ := filepath.Glob(from + "*/config.yaml")
+	if len(dirs) < 10 {
+		t.Fatalf("%d inputs", len(dirs))
+	}
 	for _, c := range dirs {
 		dir := t.TempDir()
-		for _, f := range []string{"../../../shared/istiod/base.yaml", "../../../shared/istiod/services.yaml", c} {
+		for _, f := range []string{from + "base.yaml", from + "services.yaml", c} {
 			if err := os.WriteFile(filepath.Join(dir, filepath.Base(f)), []byte(manifest(t, f)), 0o600); err != nil {
 				t.Fatal(err)
 			}
