@@ -172,6 +172,9 @@ func TestFields(t *testing.T) {
 		{"method case", to(Operation{Methods: []string{"get"}}), &attrs.Request{Method: "GET"}, false},
 		{"method prefix", to(Operation{Methods: []string{"P*"}}), &attrs.Request{Method: "POST"}, true},
 		{"method suffix", to(Operation{Methods: []string{"*T"}}), &attrs.Request{Method: "POST"}, true},
+		{"method prefix other", to(Operation{Methods: []string{"P*"}}), &attrs.Request{Method: "GET"}, false},
+		{"method suffix other", to(Operation{Methods: []string{"*T"}}), &attrs.Request{Method: "HEAD"}, false},
+		{"method any, none", to(Operation{Methods: []string{"*"}}), path("/"), false},
 		{"method any", to(Operation{Methods: []string{"*"}}), &attrs.Request{Method: "X"}, true},
 		// paths
 		{"path", to(Operation{Paths: []string{"/a"}}), path("/a"), true},
@@ -179,6 +182,8 @@ func TestFields(t *testing.T) {
 		{"path prefix", to(Operation{Paths: []string{"/a*"}}), path("/abc"), true},
 		{"path prefix itself", to(Operation{Paths: []string{"/a*"}}), path("/a"), true},
 		{"path suffix", to(Operation{Paths: []string{"*/x"}}), path("/a/x"), true},
+		{"path suffix itself", to(Operation{Paths: []string{"*/x"}}), path("/x"), true},
+		{"path suffix other", to(Operation{Paths: []string{"*/x"}}), path("/x/"), false},
 		{"path any", to(Operation{Paths: []string{"*"}}), path("/"), true},
 		{"path any, none", to(Operation{Paths: []string{"*"}}), path(""), false},
 		{"path inner star literal", to(Operation{Paths: []string{"/a/*/b"}}), path("/a/x/b"), false},
@@ -189,6 +194,9 @@ func TestFields(t *testing.T) {
 		{"path /a*b* is no glob", to(Operation{Paths: []string{"/a*b*"}}), path("/axb"), false},
 		{"path template", to(Operation{Paths: []string{"/{*}/x/{**}"}}), path("/a/x/b/c"), true},
 		{"path template in angles", to(Operation{Paths: []string{"/<*>/x/<**>"}}), path("/a/x/b/c"), true},
+		{"path template, none", to(Operation{Paths: []string{"/{**}"}}), path(""), false},
+		{"path template is literal beside operators", to(Operation{Paths: []string{"/a.b+(x)$/{*}"}}), path("/a.b+(x)$/1"), true},
+		{"path template has no expressions", to(Operation{Paths: []string{"/a.b/{*}"}}), path("/axb/1"), false},
 		{"path of many", to(Operation{Paths: []string{"/1", "/2", "/3", "/4", "/a"}}), path("/a"), true},
 		// headers
 		{"header", cond("request.headers[X-Team]", "blue"), header("x-team:blue"), true},
@@ -204,6 +212,9 @@ func TestFields(t *testing.T) {
 		// sni
 		{"sni", cond("connection.sni", "a.example"), conn(attrs.Conn{SNI: "a.example"}), true},
 		{"sni suffix", cond("connection.sni", "*.example"), conn(attrs.Conn{SNI: "a.example"}), true},
+		{"sni prefix", cond("connection.sni", "a.*"), conn(attrs.Conn{SNI: "a.example"}), true},
+		{"sni any", cond("connection.sni", "*"), conn(attrs.Conn{SNI: "a.example"}), true},
+		{"sni other", cond("connection.sni", "a.example"), conn(attrs.Conn{SNI: "b.example"}), false},
 		{"sni any, none", cond("connection.sni", "*"), path("/"), false},
 		// claims
 		{"claim list", cond("request.auth.claims[groups]", "admin"), claims(raw), true},
@@ -217,6 +228,9 @@ func TestFields(t *testing.T) {
 		{"claim object", cond("request.auth.claims[nested]", "*"), claims(raw), false},
 		{"claim nested", cond("request.auth.claims[nested][group]", "g1"), claims(raw), true},
 		{"claim nested list", cond("request.auth.claims[nested][list]", "l1"), claims(raw), true},
+		{"claim list any", cond("request.auth.claims[groups]", "*"), claims(raw), true},
+		{"claim prefix of a string", cond("request.auth.claims[name]", "b*"), claims(raw), true},
+		{"claim value case", cond("request.auth.claims[name]", "Bob"), claims(raw), false},
 		{"claim nested missing", cond("request.auth.claims[nested][x]", "*"), claims(raw), false},
 		{"claim below a string", cond("request.auth.claims[name][x]", "*"), claims(raw), false},
 		{"claim scope word", cond("request.auth.claims[scope]", "write"), claims(raw), true},
@@ -226,8 +240,13 @@ func TestFields(t *testing.T) {
 		{"claim nested scope not split", cond("request.auth.claims[nested][scope]", "b"), claims(raw), false},
 		{"claim without token", cond("request.auth.claims[name]", "*"), path("/"), false},
 		{"audiences", cond("request.auth.audiences", "web"), claims(raw), true},
+		{"audiences prefix", cond("request.auth.audiences", "sh*"), claims(raw), true},
+		{"audiences other", cond("request.auth.audiences", "api"), claims(raw), false},
+		{"audiences without token", cond("request.auth.audiences", "*"), path("/"), false},
 		{"audiences from the field", cond("request.auth.audiences", "web"), &attrs.Request{Claims: &attrs.Claims{Audiences: []string{"web"}}}, true},
 		{"presenter", cond("request.auth.presenter", "app"), claims(raw), true},
+		{"presenter other", cond("request.auth.presenter", "ap"), claims(raw), false},
+		{"presenter without token", cond("request.auth.presenter", "*"), path("/"), false},
 		{"presenter from the field", cond("request.auth.presenter", "ap*"), &attrs.Request{Claims: &attrs.Claims{Presenter: "app"}}, true},
 	}
 	for _, tt := range tests {

@@ -171,19 +171,70 @@ func TestDenial(t *testing.T) {
 			t.Errorf("challenge %s", c)
 		}
 	}
-	for _, aud := range []any{"web", []string{"x", "shop"}} {
+	p.Audiences = []string{"shop", "https://web.example/"}
+	a = build(t, &Requirement{Kind: RequireProvider, Provider: "p"}, p)
+	for _, aud := range []any{"shop", []string{"x", "shop"}, "https://web.example/", "http://web.example", "web.example", "shop/"} {
 		if res = check(t, a, bearer(sign("RS256", rsaKey, "r", good(m{"aud": aud})))); res.Status != 0 {
 			t.Errorf("aud %v: %+v", aud, res)
 		}
 	}
+	for _, aud := range []any{"shop//", "ftp://shop", "Shop", "web.example/x", "", []string{}} {
+		if res = check(t, a, bearer(sign("RS256", rsaKey, "r", good(m{"aud": aud})))); res.Status != 403 {
+			t.Errorf("aud %v: %+v", aud, res)
+		}
+	}
 	// A token cached for one requirement does not pass another's audiences.
-	tok := sign("RS256", rsaKey, "r", good(m{"aud": "web"}))
+	tok := sign("RS256", rsaKey, "r", good(m{"aud": "shop"}))
 	if res = check(t, a, bearer(tok)); res.Status != 0 {
 		t.Fatal(res.Body)
 	}
 	n := &node{kind: RequireProvider, provider: a.providers[0], audiences: []string{"strict"}}
 	if st := a.eval(t.Context(), n, bearer(tok), &Result{}); st != badAudience {
 		t.Errorf("cached token passed other audiences: %v", statusText[st])
+	}
+}
+
+// A provider without an issuer verifies the tokens of any; one with an issuer wants
+// exactly that.
+func TestAnyIssuer(t *testing.T) {
+	p := basic()
+	p.Issuer = ""
+	a := build(t, nil, p)
+	for _, c := range []m{good(nil), good(m{"iss": "https://other.example"}), {"sub": "bob"}} {
+		res := check(t, a, bearer(sign("RS256", rsaKey, "r", c)))
+		if iss, _ := c["iss"].(string); res.Status != 0 || res.Claims == nil || res.Claims.Issuer != iss {
+			t.Errorf("%v: %d %q, claims %+v", c, res.Status, res.Body, res.Claims)
+		}
+	}
+	if res := check(t, a, bearer(sign("RS256", rsaOther, "r", good(nil)))); res.Status != 401 || res.Claims != nil {
+		t.Errorf("another key: %d %+v", res.Status, res.Claims)
+	}
+	a = build(t, nil, basic())
+	for _, iss := range []string{"Issuer", "issuer/", "issuer ", "issue", "https://issuer", ""} {
+		if res := check(t, a, bearer(sign("RS256", rsaKey, "r", good(m{"iss": iss})))); res.Body != "Jwt issuer is not configured" {
+			t.Errorf("iss %q: %d %q", iss, res.Status, res.Body)
+		}
+	}
+}
+
+// What policies read of a token.
+func TestClaims(t *testing.T) {
+	a := build(t, nil, basic())
+	for _, tt := range []struct {
+		more      m
+		sub       string
+		audiences []string
+		presenter string
+	}{
+		{nil, "bob", nil, ""},
+		{m{"sub": "", "aud": "shop"}, "", []string{"shop"}, ""},
+		{m{"aud": []string{"shop", "web"}, "azp": "app"}, "bob", []string{"shop", "web"}, "app"},
+		{m{"azp": 7}, "bob", nil, ""},
+	} {
+		res := check(t, a, bearer(sign("RS256", rsaKey, "r", good(tt.more))))
+		if c := res.Claims; c == nil || c.Subject != tt.sub || !slices.Equal(c.Audiences, tt.audiences) || c.Presenter != tt.presenter {
+			t.Errorf("%v: %d %q, %+v", tt.more, res.Status, res.Body, c)
+		}
 	}
 }
 
