@@ -246,8 +246,13 @@ func (r *rig) tunnelTo(authority string) (*memConn, *fakeTunnel) {
 }
 
 func (r *rig) open(authority string, draining chan struct{}) (*memConn, *fakeTunnel) {
+	return r.openWith(authority, draining, nil)
+}
+
+// openWith opens a tunnel whose CONNECT has these headers.
+func (r *rig) openWith(authority string, draining chan struct{}, header map[string]string) (*memConn, *fakeTunnel) {
 	a, b := memPair(64 << 10)
-	ft := &fakeTunnel{memConn: b, authority: authority, draining: draining, decided: make(chan struct{}), done: make(chan struct{}),
+	ft := &fakeTunnel{memConn: b, authority: authority, header: header, draining: draining, decided: make(chan struct{}), done: make(chan struct{}),
 		peer:   attrs.Principal{URI: client, TrustDomain: "cluster.local", Namespace: "clients", ServiceAccount: "curl"},
 		source: netip.MustParseAddrPort("10.2.0.1:34567")}
 	ft.addr, ft.host, ft.port, _ = hbone.ParseAuthority(authority)
