@@ -9,7 +9,7 @@ RACE ?= $(if $(shell command -v $${CC:-cc}),-race)
 TESTFLAGS ?= $(RACE) -p 2 -timeout 9m
 
 .DEFAULT_GOAL := help
-.PHONY: help build controller chart demo test check lint fuzz bench bench-budget overload soak h2spec envoy decisions compare image vuln clean
+.PHONY: help build controller chart demo test check lint fuzz bench bench-budget overload soak h2spec envoy decisions compare conformance image vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,11 @@ decisions: envoy ## the same questions to Envoy and to us; fails for unlisted di
 
 compare: build envoy ## CPU a request of Envoy and of us (QUICK=1: under five minutes)
 	cd conformance && $(GO) run ./envoy/compare -waypoint $(CURDIR)/$(BIN) $(if $(QUICK),-quick)
+
+# The version that the report names.
+CHART_VERSION = $(shell awk '/^appVersion:/{gsub(/"/, ""); print "v" $$2}' deploy/chart/Chart.yaml)
+conformance: ## the official Gateway API mesh suite and our own, on a real API server; needs root; writes docs/conformance
+	cd conformance/mesh && VERSION=$(or $(VERSION),$(CHART_VERSION)) REPORT=$(CURDIR)/docs/conformance $(GO) test -count=1 -timeout 60m $(CONFORMANCEFLAGS)
 
 image: ## container image for this machine's architecture
 	docker build -t waypoint:dev .

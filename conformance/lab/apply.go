@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -196,10 +197,18 @@ func (l *Lab) applyCRDs(ctx context.Context, paths []string) error {
 			}
 		}
 	}
-	for _, o := range crds {
-		if _, err := l.apply(ctx, o); err != nil {
-			return fmt.Errorf("CRD %s: %w", o.GetName(), err)
-		}
+	var wg sync.WaitGroup
+	errs := make([]error, len(crds))
+	for i, o := range crds {
+		wg.Go(func() {
+			if _, err := l.apply(ctx, o); err != nil {
+				errs[i] = fmt.Errorf("CRD %s: %w", o.GetName(), err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	for _, o := range crds {
 		if err := Wait(ctx, "CRD "+o.GetName(), func() (bool, error) {

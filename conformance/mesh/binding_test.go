@@ -180,7 +180,7 @@ func TestReplaced(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	t.Logf("%d requests, %d lost", sent.Load(), lost.Load())
+	say("the waypoint was replaced twice under load: %d of %d requests lost", lost.Load(), sent.Load())
 	if lost.Load() > 0 {
 		t.Errorf("%d of %d requests were lost", lost.Load(), sent.Load())
 	}
@@ -191,6 +191,8 @@ func TestReplaced(t *testing.T) {
 func TestCounts(t *testing.T) {
 	const ns, n = "counted", 150
 	apps(t, ns, meshed(), "client", "front", "back")
+	// At its start the application asks itself once on every port.
+	base := served(t, podOf(t, ns, "front")) + served(t, podOf(t, ns, "back"))
 	apply(t, route(ns, "split", "front", `[{backendRefs: [{name: front, port: 80, weight: 2}, {name: back, port: 80, weight: 1}]}]`))
 	c := newCaller(t, ns, "client")
 	seen := map[string]bool{}
@@ -210,7 +212,7 @@ func TestCounts(t *testing.T) {
 			t.Fatalf("request %d: %v %v", i, a, err)
 		}
 	}
-	apps := served(t, podOf(t, ns, "front")) + served(t, podOf(t, ns, "back"))
+	apps := served(t, podOf(t, ns, "front")) + served(t, podOf(t, ns, "back")) - base
 	pods, err := cluster.Client.CoreV1().Pods(meshNamespace).List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(pods.Items) != 1 {
 		t.Fatalf("%d waypoints, %v", len(pods.Items), err)
@@ -223,6 +225,7 @@ func TestCounts(t *testing.T) {
 		}
 		return nil
 	})
+	say("istio_requests_total equals what the applications counted: %v", apps)
 	if apps < n {
 		t.Errorf("the applications counted %v requests of at least %d", apps, n)
 	}

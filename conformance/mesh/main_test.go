@@ -109,9 +109,12 @@ func run(m *testing.M) (code int, err error) {
 	if err := cluster.WaitGateway(sctx, meshNamespace, waypointName); err != nil {
 		return 0, err
 	}
-	fmt.Printf("cluster up after %v, waypoint ready after %v\n", up.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+	say("cluster up after %v, waypoint ready after %v", up.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 	return m.Run(), nil
 }
+
+// say prints a line of the run's summary, which is seen without -v as well.
+func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 
 // gateway is the waypoint of the suite's namespaces.
 const gateway = `

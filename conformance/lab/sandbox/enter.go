@@ -78,6 +78,10 @@ func reexec() (int, error) {
 
 // setUpNode gives the node its addresses and lets it route between pods.
 func setUpNode() error {
+	var err error
+	if home, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("sandbox: node: %w", err)
+	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("sandbox: node: %w", err)

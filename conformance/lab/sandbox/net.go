@@ -23,10 +23,13 @@ type Net struct {
 	IP   netip.Addr
 	link string
 	fd   int // of the namespace
-	home int // of the node's namespace
 
 	closed atomic.Bool
 }
+
+// home is the node's namespace, opened once by Enter. What /proc/self says later is that of
+// the main thread, which may just be visiting a pod's.
+var home = -1
 
 // pods counts namespaces, for addresses and link names that are never used twice: what
 // still holds an old address fails instead of finding another pod.
@@ -40,10 +43,6 @@ func NewNet() (*Net, error) {
 		IP:   netip.AddrFrom4([4]byte{10, 244, byte(host >> 8), byte(host)}),
 		link: fmt.Sprintf("pod%d", i),
 		fd:   -1,
-	}
-	var err error
-	if n.home, err = unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	if err := n.make(); err != nil {
 		n.Close()
@@ -130,7 +129,7 @@ func (n *Net) Do(f func() error) error {
 		return fmt.Errorf("sandbox: enter %v: %w", n.IP, err)
 	}
 	err := f()
-	if back := unix.Setns(n.home, unix.CLONE_NEWNET); back != nil {
+	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
 		// A thread that cannot go home must not run anything else: it stays locked, and
 		// the runtime ends it with its goroutine.
 		panic(fmt.Sprintf("sandbox: leave %v: %v", n.IP, back))
@@ -179,10 +178,8 @@ func (n *Net) Close() {
 	if l, err := netlink.LinkByName(n.link); err == nil {
 		_ = netlink.LinkDel(l)
 	}
-	for _, fd := range []int{n.fd, n.home} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
+	if n.fd >= 0 {
+		_ = unix.Close(n.fd)
 	}
 }
 
