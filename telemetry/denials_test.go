@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -10,15 +11,17 @@ import (
 
 func TestDenials(t *testing.T) {
 	rep := New(Options{})
-	deny := func(policy, reason string) {
+	deny := func(policy, rule, reason string) {
 		r := sample()
-		r.Code, r.Denied, r.Policy, r.Reason = 403, true, policy, reason
+		r.Code, r.Denied, r.Policy, r.Rule, r.Reason = 403, true, policy, rule, reason
 		rep.Begin()
 		rep.Done(r)
 	}
-	deny("shop/p", "deny_matched")
-	deny("shop/p", "deny_matched")
-	deny("", "no_allow_match")
+	const rule0, rule1 = "ns[shop]-policy[p]-rule[0]", "ns[shop]-policy[p]-rule[1]"
+	deny("shop/p", rule0, "deny_matched")
+	deny("shop/p", rule0, "deny_matched")
+	deny("shop/p", rule1, "deny_matched")
+	deny("", "", "no_allow_match")
 	rep.Begin()
 	rep.Done(sample()) // allowed
 	reg := prometheus.NewPedanticRegistry()
@@ -33,10 +36,18 @@ func TestDenials(t *testing.T) {
 			continue
 		}
 		for _, m := range f.Metric {
-			got[m.Label[0].GetValue()+"|"+m.Label[1].GetValue()] = m.Counter.GetValue()
+			var key []string
+			for _, l := range m.Label { // by name
+				key = append(key, l.GetName()+"="+l.GetValue())
+			}
+			got[strings.Join(key, " ")] = m.Counter.GetValue()
 		}
 	}
-	if len(got) != 2 || got["shop/p|deny_matched"] != 2 || got["|no_allow_match"] != 1 {
+	want := map[string]float64{
+		"policy=shop/p reason=deny_matched rule=" + rule0: 2, "policy=shop/p reason=deny_matched rule=" + rule1: 1,
+		"policy= reason=no_allow_match rule=": 1,
+	}
+	if !maps.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
 }
@@ -44,7 +55,7 @@ func TestDenials(t *testing.T) {
 func TestDenialsAreBounded(t *testing.T) {
 	var d denials
 	for i := range 3 * maxDenials {
-		d.add(fmt.Sprint("ns/", i), "deny_matched")
+		d.add(fmt.Sprint("ns/", i), "r", "deny_matched")
 	}
 	if n := len(d.m); n > maxDenials+1 {
 		t.Errorf("%d counters", n)
@@ -57,8 +68,8 @@ func TestDenialsAreBounded(t *testing.T) {
 func TestCountingADenialDoesNotAllocate(t *testing.T) {
 	var d denials
 	policy := strings.Repeat("p", 20)
-	d.add(policy, "deny_matched")
-	if n := testing.AllocsPerRun(100, func() { d.add(policy, "deny_matched") }); n != 0 {
+	d.add(policy, policy, "deny_matched")
+	if n := testing.AllocsPerRun(100, func() { d.add(policy, policy, "deny_matched") }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

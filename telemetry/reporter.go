@@ -153,7 +153,7 @@ func (r *Reporter) series(rec *Record) *series {
 
 func (r *Reporter) emit(rec *Record) {
 	if rec.Denied {
-		r.denied.add(rec.Policy, rec.Reason)
+		r.denied.add(rec.Policy, rec.Rule, rec.Reason)
 	}
 	if r.opts.Log != nil {
 		r.opts.Log.write(rec)
