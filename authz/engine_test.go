@@ -130,6 +130,10 @@ func TestCustom(t *testing.T) {
 	if p, d, ok := e.Custom(path("/x")); ok || p != "" || d.Policy != "" {
 		t.Errorf("%q %+v %v", p, d, ok)
 	}
+	// Istio asks the provider in a dry run as well.
+	if p, d, ok := Compile([]Policy{dry(a)}).Custom(path("/a")); !ok || p != "pa" || d.Allowed {
+		t.Errorf("dry run: %q %+v %v", p, d, ok)
+	}
 	if d := e.Check(path("/a")); !d.Allowed {
 		t.Errorf("a CUSTOM policy switched on default deny: %+v", d)
 	}
