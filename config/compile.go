@@ -144,7 +144,7 @@ func (c *compiler) targets(backends map[string]*Backend) {
 
 // compiled reports whether the chains are those of a list.
 func (s *Snapshot) compiled(list []*Destination) bool {
-	if s.byKey == nil || len(s.chains) != len(list) {
+	if s.byKey == nil || s.doubled || len(s.chains) != len(list) {
 		return false
 	}
 	for i, ch := range s.chains {
@@ -304,6 +304,7 @@ func (c *compiler) retire() {
 func (c *compiler) destination(d *Destination) {
 	if c.next.byKey[d.Key] != nil {
 		c.problem(d, "", "two destinations have this key; the first one serves")
+		c.next.doubled = true
 		return
 	}
 	ch := c.prev.byKey[d.Key]

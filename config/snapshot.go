@@ -25,8 +25,9 @@ type Snapshot struct {
 	addresses int         // of all of source
 	targets   map[string]*Target
 
-	direct bool      // some chains are of workloads
-	found  []Problem // by compiling
+	direct  bool      // some chains are of workloads
+	found   []Problem // by compiling
+	doubled bool      // two destinations had one key, so that chains are not all of them
 
 	// What Store.Swap makes visible; owned by the goroutine that compiles.
 	pending []update

@@ -90,16 +90,19 @@ type build struct {
 	routeOf      map[Key]*route
 	routesOf     map[Key][]*route                // by parent
 	destRules    map[string]*ruleIndex           // by namespace, see rules
+	ruleHosts    map[Key]string                  // of DestinationRules
 	meshLocality *LocalityLB                     // of the mesh configuration
 	constraints  map[Key]*resilience.RetryBudget // by target, see retryConstraint
 	attached     map[Key][]*policy               // by target
-	targetsOf    map[Key][]Key                   // of security policies
+	targetsOf    map[Key][]Key                   // of policies
 	unreadable   map[Key]bool                    // security policies that close their namespace
 	meshRetry    *resilience.Retry               // of the mesh configuration
 	meshObj      *Object                         // the ConfigMap it stands in, nil without one
 	providers    map[string]*ExtensionProvider
 	own          map[Key]*WaypointPolicy // by target, see collectOwn
 	ownTargets   map[Key]bool            // of WaypointPolicies, also those that are missing
+	ownRoutes    bool                    // a WaypointPolicy has a route as a target
+	targeted     map[Key]bool            // of policies that have a status
 	statusOf     map[Key]*PolicyStatus
 	jwt          map[Key][]*Object
 
@@ -109,7 +112,12 @@ type build struct {
 	backends map[string]*backendUnit   // in use, by key
 	bySlices map[string][]*backendUnit // see backendUnit.reads
 
-	problems struct{ base, policies, readiness []config.Problem }
+	account string                   // of the waypoint, see waypointPrincipal; "" until it is needed
+	managed []*workload              // pods of waypoints, see managedPods; nil until they are needed
+	notes   map[Key][]config.Problem // of readiness, by policy
+	stale   map[*backendUnit]bool    // whose services changed, while units are computed
+
+	problems struct{ base, rules, policies []config.Problem }
 	model    *config.Model // the last one
 	changed  changes       // against it
 	former   *former       // of the build before, while this one is made
@@ -133,7 +141,7 @@ func (b *Builder) whole(objs *Objects) *build {
 		pods: map[string]*workload{}, byIP: map[string]*workload{}, slices: map[string][]*Object{}, sliceOf: map[Key]string{},
 		annotated: map[string]map[string]bool{}, byHost: map[string][]*service{}, byName: map[Key]*service{}, ofObject: map[Key][]*service{},
 		routesOf: map[Key][]*route{}, routeOf: map[Key]*route{},
-		unitOf: map[*service]*unit{}, backends: map[string]*backendUnit{}, bySlices: map[string][]*backendUnit{},
+		unitOf: map[*service]*unit{}, backends: map[string]*backendUnit{}, stale: map[*backendUnit]bool{}, bySlices: map[string][]*backendUnit{},
 	}
 	r.sink = &r.problems.base
 	for _, o := range objs.All("", "Namespace") {
@@ -174,7 +182,7 @@ func (r *build) security() {
 	r.problems.policies = nil
 	r.into(&r.problems.policies, func() {
 		r.attached, r.jwt, r.targetsOf = map[Key][]*policy{}, map[Key][]*Object{}, map[Key][]Key{}
-		r.statusOf, r.unreadable = map[Key]*PolicyStatus{}, map[Key]bool{}
+		r.statusOf, r.unreadable, r.targeted = map[Key]*PolicyStatus{}, map[Key]bool{}, map[Key]bool{}
 		r.collectPolicies()
 		r.collectOwn()
 		r.collectConstraints()
@@ -195,12 +203,6 @@ func (r *build) security() {
 // known.
 func (r *build) policyStatusesOf() {
 	r.into(&r.problems.policies, r.invalidPolicies)
-}
-
-// readiness looks for what does less than it seems to.
-func (r *build) readiness() {
-	r.problems.readiness = nil
-	r.into(&r.problems.readiness, r.collectReadiness)
 }
 
 // into runs f with its problems going elsewhere.

@@ -18,6 +18,7 @@ func (r *build) collectConstraints() {
 		}
 		for i, t := range x.TargetRefs {
 			k := Key{"", "Service", o.Namespace, t.Name}
+			r.targetsOf[o.Key] = append(r.targetsOf[o.Key], k)
 			switch {
 			case r.objs.Get(k) == nil:
 				r.targetMissing(o, i, &t)

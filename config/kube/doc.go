@@ -12,8 +12,10 @@
 // makes them small.
 //
 // A build is kept, as tables of the objects and units computed from them. Changes of
-// endpoints, pods, routes and security policies spoil the units that they touch,
-// which alone are computed again; any other change builds anew. Both give the same.
+// services, endpoints, workloads, routes, policies and DestinationRules spoil the units
+// that they touch, which alone are computed again; a unit notes which services it
+// looked for, also in vain. A Gateway, a namespace, a node or the mesh configuration
+// acts everywhere and builds anew. Both give the same.
 //
 // Nothing fails as a whole: an object that cannot be read keeps its last good
 // version, a security policy without one denies its targets, a broken route rule

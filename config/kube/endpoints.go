@@ -17,7 +17,8 @@ func backendKey(host string, p uint16) string { return host + "|" + strconv.Itoa
 // used.
 func (r *build) backend(s *service, p *port) string {
 	key := backendKey(s.host, p.number)
-	if r.backends[key] == nil {
+	r.sees(Key{}, s.host)
+	if u := r.backends[key]; u == nil || r.stale[u] {
 		s, p = r.sole(s, p.number)
 		r.addBackend(key, s, p, nil)
 	}

@@ -19,12 +19,14 @@ func (r *build) byAge(group, kind string) []*Object {
 
 // collectOwn reads the WaypointPolicies, merged by target and field.
 func (r *build) collectOwn() {
-	r.own, r.ownTargets = map[Key]*WaypointPolicy{}, map[Key]bool{}
+	r.own, r.ownTargets, r.ownRoutes = map[Key]*WaypointPolicy{}, map[Key]bool{}, false
 	for _, o := range r.byAge(groupOwn, "WaypointPolicy") {
 		w := o.Body.(*WaypointPolicy)
 		for i, t := range w.TargetRefs {
 			k := Key{t.Group, t.Kind, o.Namespace, t.Name}
 			r.ownTargets[k] = true
+			r.ownRoutes = r.ownRoutes || isRoute(k.Kind)
+			r.targetsOf[o.Key] = append(r.targetsOf[o.Key], k)
 			if r.objs.Get(k) == nil {
 				r.targetMissing(o, i, &t)
 				continue

@@ -205,21 +205,8 @@ func (p *policy) templates(paths []string, field string) []string {
 // policiesOf returns the policies of a service or workload destination: its own,
 // those of this waypoint's Gateway and of its class.
 func (r *build) policiesOf(svc *Object, ns string) (ps []*policy, jwts []*Object) {
-	w := r.mesh.Waypoint
-	keys := []Key{
-		{groupGateway, "GatewayClass", "", w.Class},
-		{groupGateway, "Gateway", w.Namespace, w.Name},
-		{Namespace: ns},
-	}
-	if w.Class != "istio-waypoint" {
-		// The class that Istio's documentation names means the waypoints of the mesh.
-		keys = append(keys, Key{groupGateway, "GatewayClass", "", "istio-waypoint"})
-	}
-	if svc != nil {
-		keys = append(keys, svc.Key)
-	}
 	seen := map[*policy]bool{}
-	for _, k := range keys {
+	for _, k := range r.policyPlaces(svc, ns) {
 		for _, p := range r.attached[k] {
 			if !seen[p] {
 				seen[p] = true
@@ -237,6 +224,20 @@ func (r *build) policiesOf(svc *Object, ns string) (ps []*policy, jwts []*Object
 		}
 	}
 	return ps, jwts
+}
+
+// policyPlaces are the targets whose policies act on a service or workload.
+func (r *build) policyPlaces(svc *Object, ns string) []Key {
+	w := r.mesh.Waypoint
+	keys := append(make([]Key, 0, 5), Key{groupGateway, "GatewayClass", "", w.Class}, Key{groupGateway, "Gateway", w.Namespace, w.Name}, Key{Namespace: ns})
+	if w.Class != "istio-waypoint" {
+		// The class that Istio's documentation names means the waypoints of the mesh.
+		keys = append(keys, Key{groupGateway, "GatewayClass", "", "istio-waypoint"})
+	}
+	if svc != nil {
+		keys = append(keys, svc.Key)
+	}
+	return keys
 }
 
 // guard puts the policies into a destination.

@@ -78,6 +78,10 @@ func (r *build) policyTarget(o *Object, t TargetRef, reason, msg string, ok bool
 		st = &PolicyStatus{Group: o.Group, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Generation: o.Meta.Generation}
 		r.statusOf[o.Key] = st
 	}
+	if r.targeted == nil {
+		r.targeted = map[Key]bool{}
+	}
+	r.targeted[targetKey(o.Namespace, &t)] = true
 	typ := "Accepted"
 	if o.Group == groupSecurity {
 		typ = "WaypointAccepted"
@@ -98,7 +102,7 @@ func (r *build) policyTarget(o *Object, t TargetRef, reason, msg string, ok bool
 // target. A policy as a whole, an empty target, is everyone's. routes are those of
 // services that it serves.
 func (r *build) serves(namespace string, t *TargetRef, routes map[Key]bool) bool {
-	k := Key{strings.TrimPrefix(t.Group, "core"), t.Kind, namespace, t.Name}
+	k := targetKey(namespace, t)
 	switch {
 	case t.Name == "":
 		return true
@@ -108,11 +112,18 @@ func (r *build) serves(namespace string, t *TargetRef, routes map[Key]bool) bool
 		return r.gw != nil && k == r.gw.Key
 	case isRoute(t.Kind):
 		return routes[k]
-	case t.Kind == "":
-		k.Kind = "Service" // the only kind that an XBackendTrafficPolicy can mean
 	}
 	s := r.byName[k]
 	return s != nil && s.served
+}
+
+// targetKey is the object that a reference of a policy in a namespace means.
+func targetKey(namespace string, t *TargetRef) Key {
+	k := Key{strings.TrimPrefix(t.Group, "core"), t.Kind, namespace, t.Name}
+	if t.Kind == "" {
+		k.Kind = "Service" // the only kind that an XBackendTrafficPolicy can mean
+	}
+	return k
 }
 
 func (r *build) targetMissing(o *Object, i int, t *TargetRef) {
@@ -145,10 +156,12 @@ func (r *build) invalidPolicies() {
 	}
 	r.policyStatuses = nil
 	for _, st := range r.statusOf {
-		for i := range st.Targets {
-			st.Targets[i].Ours = r.serves(st.Namespace, &st.Targets[i].Ref, routes)
+		out := *st
+		out.Targets = slices.Clone(st.Targets) // those of an earlier Build stay as they are
+		for i := range out.Targets {
+			out.Targets[i].Ours = r.serves(st.Namespace, &out.Targets[i].Ref, routes)
 		}
-		r.policyStatuses = append(r.policyStatuses, *st)
+		r.policyStatuses = append(r.policyStatuses, out)
 	}
 	slices.SortFunc(r.policyStatuses, func(a, b PolicyStatus) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))

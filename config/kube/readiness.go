@@ -10,31 +10,60 @@ import (
 	"waypoint.dev/waypoint/internal/attrs"
 )
 
-// collectReadiness tells what of the objects does less at a waypoint than it seems
-// to: policies that never match or can be got around, and workloads that can be
-// reached past the waypoint.
-func (r *build) collectReadiness() {
-	for _, o := range r.objs.All(groupSecurity, "AuthorizationPolicy") {
-		a := o.Body.(*AuthorizationPolicy)
-		r.warnSelector(o, &a.Attachment)
-		r.warnUnattached(o, &a.Attachment)
-		if len(a.refs()) == 0 {
-			continue // ztunnel enforces it, not a waypoint
-		}
-		for i := range a.Rules {
-			r.warnBrackets(o, a, i)
-			r.warnNever(o, a, i)
-		}
-		if a.Action == "ALLOW" && len(a.Rules) == 0 {
-			r.problem(config.Info, o, "spec.rules", "DeniesAll", "an ALLOW policy without rules denies every request to its targets")
+// readiness tells what of the objects does less at a waypoint than it seems to:
+// policies that never match or can be got around, and workloads that can be reached
+// past the waypoint.
+func (r *build) readiness() {
+	r.noteAll()
+	r.warnBypass(r.services)
+}
+
+// noteAll judges all policies.
+func (r *build) noteAll() {
+	r.notes = map[Key][]config.Problem{}
+	for _, kind := range []string{"AuthorizationPolicy", "RequestAuthentication"} {
+		for _, o := range r.objs.All(groupSecurity, kind) {
+			r.note(o.Key)
 		}
 	}
-	for _, o := range r.objs.All(groupSecurity, "RequestAuthentication") {
-		a := &o.Body.(*RequestAuthentication).Attachment
-		r.warnSelector(o, a)
-		r.warnUnattached(o, a)
+}
+
+// note judges one policy.
+func (r *build) note(k Key) {
+	delete(r.notes, k)
+	o := r.objs.Get(k)
+	if o == nil {
+		return
 	}
-	r.warnBypass()
+	var out []config.Problem
+	r.into(&out, func() {
+		switch b := o.Body.(type) {
+		case *AuthorizationPolicy:
+			r.warnSelector(o, &b.Attachment)
+			r.warnUnattached(o, &b.Attachment)
+			r.warnRules(o, b)
+		case *RequestAuthentication:
+			r.warnSelector(o, &b.Attachment)
+			r.warnUnattached(o, &b.Attachment)
+		}
+	})
+	if len(out) > 0 {
+		r.notes[k] = out
+	}
+}
+
+// warnRules judges the rules of a policy.
+func (r *build) warnRules(o *Object, a *AuthorizationPolicy) {
+	if len(a.refs()) == 0 {
+		return // ztunnel enforces it, not a waypoint
+	}
+	for i := range a.Rules {
+		r.warnBrackets(o, a, i)
+		r.warnNever(o, a, i)
+	}
+	if a.Action == "ALLOW" && len(a.Rules) == 0 {
+		r.problem(config.Info, o, "spec.rules", "DeniesAll", "an ALLOW policy without rules denies every request to its targets")
+	}
 }
 
 // warnSelector tells of a selector that chooses a waypoint's own pods, which does
@@ -50,12 +79,25 @@ func (r *build) selectsWaypoint(o *Object, a *Attachment) bool {
 	if a.Selector == nil || len(a.Selector.MatchLabels) == 0 {
 		return false
 	}
-	for _, w := range r.list {
-		if w.Labels[labelManaged] == "istio.io-mesh-controller" && w.Namespace == o.Namespace && subset(a.Selector.MatchLabels, w.Labels) {
+	for _, w := range r.managedPods() {
+		if w.Namespace == o.Namespace && subset(a.Selector.MatchLabels, w.Labels) {
 			return true
 		}
 	}
 	return false
+}
+
+// managedPods returns the workloads that are waypoints.
+func (r *build) managedPods() []*workload {
+	if r.managed == nil {
+		r.managed = []*workload{}
+		for _, w := range r.list {
+			if w.Labels[labelManaged] == "istio.io-mesh-controller" {
+				r.managed = append(r.managed, w)
+			}
+		}
+	}
+	return r.managed
 }
 
 // warnBrackets tells of a DENY template that a path with a bracket passes by: the
@@ -196,32 +238,45 @@ func (r *build) hasTokens(a *AuthorizationPolicy, o *Object) bool {
 	return false
 }
 
-// warnBypass tells of workloads of guarded services that anyone in the mesh can
-// reach by their pod address, past the waypoint and its policies. One problem per
-// service, with the policy that closes the way.
-func (r *build) warnBypass() {
+// warnBypass tells, of some services, of workloads of guarded services that anyone in
+// the mesh can reach by their pod address, past the waypoint and its policies. One
+// problem per service, with the policy that closes the way.
+func (r *build) warnBypass(services []*service) {
 	if r.gw == nil {
 		return
 	}
 	closed, byLabel := r.closedWorkloads(), r.podsByLabel()
-	for _, s := range r.services {
-		if !s.served || s.kube == nil || len(s.kube.Spec.Selector) == 0 {
-			continue
-		}
-		if ps, jwts := r.policiesOf(s.obj, s.obj.Namespace); len(ps)+len(jwts) == 0 {
+	for _, s := range services {
+		s.open = nil
+		if !s.selects() || !r.anyPolicy(s) {
 			continue // nothing guards it that could be got around
 		}
-		var open []string
-		for _, w := range byLabel(s.obj.Namespace, s.kube.Spec.Selector) {
-			if subset(s.kube.Spec.Selector, w.Labels) && !closed(w) && !sameObject(r.waypointOf(w.obj, "workload"), r.gw) {
-				open = append(open, w.Name)
+		r.into(&s.open, func() {
+			var open []string
+			for _, w := range byLabel(s.obj.Namespace, s.kube.Spec.Selector) {
+				if subset(s.kube.Spec.Selector, w.Labels) && !closed(w) && !sameObject(r.waypointOf(w.obj, "workload"), r.gw) {
+					open = append(open, w.Name)
+				}
 			}
-		}
-		if len(open) > 0 {
-			r.problem(config.Warning, s.obj, "", "Bypass", "its policies are not asked when a client calls a pod by its address (%s of them: %s). This lets in only the waypoint:\n%s",
-				fmt.Sprint(len(open)), strings.Join(open[:min(3, len(open))], ", "), r.onlyWaypoint(s))
+			if len(open) > 0 {
+				r.problem(config.Warning, s.obj, "", "Bypass", "its policies are not asked when a client calls a pod by its address (%s of them: %s). This lets in only the waypoint:\n%s",
+					fmt.Sprint(len(open)), strings.Join(open[:min(3, len(open))], ", "), r.onlyWaypoint(s))
+			}
+		})
+	}
+}
+
+// selects reports whether this waypoint serves the service and pods are behind it.
+func (s *service) selects() bool { return s.served && s.kube != nil && len(s.kube.Spec.Selector) > 0 }
+
+// anyPolicy reports whether policiesOf has any for a service.
+func (r *build) anyPolicy(s *service) bool {
+	for _, k := range r.policyPlaces(s.obj, s.obj.Namespace) {
+		if len(r.attached[k])+len(r.jwt[k]) > 0 {
+			return true
 		}
 	}
+	return false
 }
 
 // podsByLabel returns what finds the pods of a namespace that a selector may choose:
@@ -288,12 +343,15 @@ func (r *build) onlyWaypoint(s *service) string {
 
 // waypointPrincipal is the identity of this waypoint as policies write it.
 func (r *build) waypointPrincipal() attrs.Principal {
-	sa := r.gw.Name // istiod names the account of a waypoint after its Gateway
-	for _, w := range r.list {
-		if w.Namespace == r.gw.Namespace && w.Labels[labelGateway] == r.gw.Name {
-			sa = w.ServiceAccount
+	if r.account == "" {
+		r.account = r.gw.Name // istiod names the account of a waypoint after its Gateway
+		for _, w := range r.list {
+			if w.Namespace == r.gw.Namespace && w.Labels[labelGateway] == r.gw.Name {
+				r.account = w.ServiceAccount
+			}
 		}
 	}
+	sa := r.account
 	td, ns := r.mesh.TrustDomain, r.gw.Namespace
 	return attrs.Principal{URI: "spiffe://" + td + "/ns/" + ns + "/sa/" + sa, TrustDomain: td, Namespace: ns, ServiceAccount: sa}
 }

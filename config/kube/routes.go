@@ -60,12 +60,18 @@ func (r *build) newRoute(o *Object, broken func(int) string) *route {
 		x.parents = b.ParentRefs
 	}
 	x.status = RouteStatus{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Generation: o.Meta.Generation}
+	r.judge(x)
+	return x
+}
+
+// judge checks a route's parent references by themselves.
+func (r *build) judge(x *route) {
+	x.alone, x.said = nil, nil
 	r.into(&x.said, func() {
 		for i := range x.parents {
 			x.alone = append(x.alone, r.parentStatus(x, &x.parents[i]))
 		}
 	})
-	return x
 }
 
 // brokenRoute makes the route of an object that was never right; nil for others.

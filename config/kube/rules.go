@@ -53,13 +53,20 @@ func (r *build) rules() map[string]*ruleIndex {
 	if r.destRules != nil {
 		return r.destRules
 	}
-	r.destRules = map[string]*ruleIndex{}
+	r.destRules, r.ruleHosts, r.problems.rules = map[string]*ruleIndex{}, map[Key]string{}, nil
+	r.into(&r.problems.rules, r.collectRules)
+	return r.destRules
+}
+
+// collectRules reads the DestinationRules.
+func (r *build) collectRules() {
 	all := slices.Clone(r.objs.All(groupNet, "DestinationRule"))
 	slices.SortStableFunc(all, func(a, b *Object) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.created, b.created), cmp.Compare(a.Name, b.Name))
 	})
 	for _, o := range all {
 		d := o.Body.(*DestinationRule)
+		r.ruleHosts[o.Key] = ruleHost(d.Host, o.Namespace, r.mesh.Domain)
 		switch {
 		case d.WorkloadSelector != nil:
 			r.problem(config.Warning, o, "spec.workloadSelector", "NotApplied", "a DestinationRule with a workloadSelector acts on sidecars only; a waypoint ignores it: remove the selector")
@@ -72,7 +79,7 @@ func (r *build) rules() map[string]*ruleIndex {
 			x = &ruleIndex{exact: map[string]*rule{}}
 			r.destRules[o.Namespace] = x
 		}
-		h := ruleHost(d.Host, o.Namespace, r.mesh.Domain)
+		h := r.ruleHosts[o.Key]
 		f := x.exact[h]
 		if f == nil {
 			f = &rule{obj: o, host: h, spec: *d}
@@ -87,7 +94,6 @@ func (r *build) rules() map[string]*ruleIndex {
 	for _, x := range r.destRules {
 		slices.SortStableFunc(x.wild, func(a, b *rule) int { return cmp.Compare(len(b.host), len(a.host)) })
 	}
-	return r.destRules
 }
 
 // ruleHost is the full name that a DestinationRule's host stands for.

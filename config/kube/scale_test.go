@@ -8,8 +8,8 @@ import (
 )
 
 // bigMesh is a namespace of services behind one waypoint, with pods, their
-// EndpointSlices and routes.
-type bigMesh struct{ services, routes, pods int }
+// EndpointSlices, routes and policies.
+type bigMesh struct{ services, routes, pods, policies int }
 
 func (g *bigMesh) object(t testing.TB, json string, args ...any) *Object {
 	o, err := Decode(fmt.Appendf(nil, json, args...), "big")
@@ -47,9 +47,11 @@ func (g *bigMesh) slice(t testing.TB, i, unready int) *Object {
 		"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[%s]}`, i, i, ends)
 }
 
-func (g *bigMesh) service(t testing.TB, i int) *Object {
+func (g *bigMesh) service(t testing.TB, i int) *Object { return g.servicePort(t, i, 8080) }
+
+func (g *bigMesh) servicePort(t testing.TB, i, target int) *Object {
 	return g.object(t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"s%d","namespace":"shop","labels":{"app":"s%d"}},
-		"spec":{"clusterIP":"10.%d.%d.%d","selector":{"app":"s%d"},"ports":[{"name":"http","port":80,"targetPort":8080}]}}`, i, i, 96+i>>16, i>>8&255, i&255, i)
+		"spec":{"clusterIP":"10.%d.%d.%d","selector":{"app":"s%d"},"ports":[{"name":"http","port":80,"targetPort":%d}]}}`, i, i, 96+i>>16, i>>8&255, i&255, i, target)
 }
 
 func (g *bigMesh) route(t testing.TB, i, to int) *Object {
@@ -82,34 +84,55 @@ func (g *bigMesh) store(t testing.TB) *Objects {
 	for i := range g.routes {
 		s.Put(g.route(t, i, i+1))
 	}
+	for i := range g.policies {
+		s.Put(g.policy(t, i, "/"))
+	}
 	return s
 }
 
-// One change of each kind at 10,000 services, 5,000 routes and 50,000 endpoints:
+// One change of each kind at 10,000 services, 5,000 routes, 50,000 endpoints and 2,000
+// policies:
 // what it takes to build and to compile.
 func BenchmarkChange(b *testing.B) {
-	g := &bigMesh{services: 10000, routes: 5000, pods: 5}
+	g := &bigMesh{services: 10000, routes: 5000, pods: 5, policies: 2000}
 	s := g.store(b)
 	builder := NewBuilder(Options{Waypoint: config.Owner{Namespace: "shop", Name: "waypoint"}})
 	snap, _ := config.Compile(builder.Build(s), nil, config.Env{})
+	n := 0 // of the change: each is another one
 	for _, c := range []struct {
 		name string
-		put  func(n int) *Object
+		put  func() *Object
 	}{
-		{"EndpointSlice", func(n int) *Object { return g.slice(b, n%g.services, n/g.services%2-n%2) }},
-		{"Pod", func(n int) *Object { return g.pod(b, n%g.services, 0, [2]string{"False", "True"}[n%2]) }},
-		{"HTTPRoute", func(n int) *Object { return g.route(b, n%2, n+3) }},
-		{"AuthorizationPolicy", func(n int) *Object { return g.policy(b, n%2, fmt.Sprintf("/%d", n)) }},
-		{"Service", func(n int) *Object { return g.service(b, g.services+n) }},
+		{"EndpointSlice", func() *Object { return g.slice(b, n%g.services, n/g.services%2-n%2) }},
+		{"Pod", func() *Object { return g.pod(b, n%g.services, 0, [2]string{"False", "True"}[n%2]) }},
+		{"HTTPRoute", func() *Object { return g.route(b, n%2, n+3) }},
+		{"AuthorizationPolicy", func() *Object { return g.policy(b, n%2, fmt.Sprintf("/%d", n)) }},
+		{"NewService", func() *Object { return g.service(b, g.services+n) }},
+		{"Service", func() *Object { return g.servicePort(b, n%2, 8080+n) }},
+		{"ServiceEntry", func() *Object {
+			return g.object(b, `{"apiVersion":"networking.istio.io/v1","kind":"ServiceEntry","metadata":{"name":"e","namespace":"shop"},"spec":{"hosts":["h%d.example.com"],"resolution":"DNS","ports":[{"number":80,"name":"http","protocol":"HTTP"}]}}`, n)
+		}},
+		{"WorkloadEntry", func() *Object {
+			return g.object(b, `{"apiVersion":"networking.istio.io/v1","kind":"WorkloadEntry","metadata":{"name":"w","namespace":"shop"},"spec":{"address":"10.1.1.%d","labels":{"app":"vm"}}}`, 1+n%200)
+		}},
+		{"DestinationRule", func() *Object {
+			return g.object(b, `{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule","metadata":{"name":"d","namespace":"shop"},"spec":{"host":"s%d","trafficPolicy":{"connectionPool":{"tcp":{"maxConnections":%d}}}}}`, n%2, 1+n)
+		}},
+		{"WaypointPolicy", func() *Object {
+			return g.object(b, `{"apiVersion":"waypoint.dev/v1alpha1","kind":"WaypointPolicy","metadata":{"name":"p","namespace":"shop"},"spec":{"targetRefs":[{"group":"","kind":"Service","name":"s1"}],"timeouts":{"request":"%ds"}}}`, 1+n)
+		}},
 	} {
 		for _, half := range []string{"build", "compile"} {
 			b.Run(c.name+"/"+half, func(b *testing.B) {
 				b.ReportAllocs()
-				for n := 0; b.Loop(); n++ {
-					if half == "compile" {
-						b.StopTimer()
+				for b.Loop() {
+					n++
+					b.StopTimer()
+					o := c.put()
+					if half == "build" {
+						b.StartTimer()
 					}
-					s.Put(c.put(n))
+					s.Put(o)
 					m := builder.Build(s)
 					if half == "compile" {
 						b.StartTimer()

@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,10 +21,15 @@ type service struct {
 	vips       []netip.Prefix
 	waypoint   *Object // Gateway it chose, nil for none
 	served     bool    // by this waypoint
+	auto       bool    // its address is allocated, see allocateAll
+	at         int     // of the hosts of obj
 	resolution string  // STATIC for a Service
 	labels     map[string]string
 	entry      *ServiceEntry // nil for a Service
 	kube       *Service      // nil for a ServiceEntry
+
+	said []config.Problem // of its choice of a waypoint
+	open []config.Problem // see warnBypass
 }
 
 // port is one TCP port of a service.
@@ -54,33 +61,71 @@ func (r *build) collectServices() {
 		}
 	}
 	for _, o := range r.objs.All("", "Service") {
-		s := r.kubeService(o)
-		r.addService(s)
+		r.addServices(o)
 	}
-	entries := r.objs.All(groupNet, "ServiceEntry")
+	for _, o := range r.objs.All(groupNet, "ServiceEntry") {
+		r.addServices(o)
+	}
+	r.allocateAll()
+}
+
+// addServices puts the services of an object behind all others.
+func (r *build) addServices(o *Object) {
+	list := r.newServices(o)
+	r.services = append(r.services, list...)
+	for _, s := range list {
+		r.byHost[s.host] = append(r.byHost[s.host], s)
+	}
+	if len(list) > 0 {
+		r.ofObject[o.Key], r.byName[o.Key] = list, list[0]
+	}
+}
+
+// newServices makes the services of an object: one, or one for each host of a
+// ServiceEntry.
+func (r *build) newServices(o *Object) (out []*service) {
+	switch b := o.Body.(type) {
+	case *Service:
+		out = append(out, r.kubeService(o))
+	case *ServiceEntry:
+		for _, h := range b.Hosts {
+			out = append(out, r.entryService(o, b, strings.ToLower(h)))
+		}
+	}
+	for i, s := range out {
+		s.at = i
+		r.into(&s.said, func() { s.waypoint = r.waypointOf(o, "service") })
+		s.served = sameObject(s.waypoint, r.gw)
+	}
+	return out
+}
+
+// compareServices orders services as they are collected.
+func compareServices(a, b *service) int {
+	return cmp.Or(compareKeys(a.obj.Key, b.obj.Key), cmp.Compare(a.at, b.at))
+}
+
+// allocateAll gives addresses to the hosts that have none, and returns those whose
+// address is another than before: who comes first takes what two would have.
+func (r *build) allocateAll() (moved []*service) {
 	taken := map[netip.Addr]bool{}
-	for _, o := range entries {
+	for _, o := range r.objs.All(groupNet, "ServiceEntry") {
 		for _, a := range o.Body.(*ServiceEntry).assigned {
 			taken[a.addr] = true
 		}
 	}
-	for _, o := range entries {
-		e := o.Body.(*ServiceEntry)
-		for _, h := range e.Hosts {
-			r.addService(r.entryService(o, e, strings.ToLower(h), taken))
+	first, _ := slices.BinarySearchFunc(r.services, groupNet, func(s *service, group string) int { return cmp.Compare(s.obj.Group, group) })
+	for _, s := range r.services[first:] {
+		if !s.auto {
+			continue
+		}
+		a := allocate(s.obj.Namespace+"/"+s.obj.Name+"/"+s.host, taken)
+		if len(s.vips) == 0 || s.vips[0].Addr() != a {
+			s.vips = []netip.Prefix{netip.PrefixFrom(a, 32)}
+			moved = append(moved, s)
 		}
 	}
-}
-
-func (r *build) addService(s *service) {
-	s.waypoint = r.waypointOf(s.obj, "service")
-	s.served = sameObject(s.waypoint, r.gw)
-	r.services = append(r.services, s)
-	r.byHost[s.host] = append(r.byHost[s.host], s)
-	r.ofObject[s.obj.Key] = append(r.ofObject[s.obj.Key], s)
-	if r.byName[s.obj.Key] == nil {
-		r.byName[s.obj.Key] = s
-	}
+	return moved
 }
 
 func (r *build) kubeService(o *Object) *service {
@@ -101,7 +146,7 @@ func (r *build) kubeService(o *Object) *service {
 	return s
 }
 
-func (r *build) entryService(o *Object, e *ServiceEntry, host string, taken map[netip.Addr]bool) *service {
+func (r *build) entryService(o *Object, e *ServiceEntry, host string) *service {
 	s := &service{obj: o, entry: e, name: host, host: host, resolution: e.Resolution, labels: o.Meta.Labels}
 	for _, a := range e.Addresses {
 		if p, err := netip.ParsePrefix(a); err == nil {
@@ -117,10 +162,7 @@ func (r *build) entryService(o *Object, e *ServiceEntry, host string, taken map[
 			}
 		}
 	}
-	if len(s.vips) == 0 && autoAllocates(o, e, host) {
-		a := allocate(o.Namespace+"/"+o.Name+"/"+host, taken)
-		s.vips = []netip.Prefix{netip.PrefixFrom(a, 32)}
-	}
+	s.auto = len(s.vips) == 0 && autoAllocates(o, e, host)
 	for _, p := range e.Ports {
 		q := port{name: p.Name, number: uint16(p.Number), proto: protocolNamed(p.Protocol)}
 		if p.TargetPort != 0 {
@@ -197,7 +239,9 @@ func protocolNamed(s string) config.Protocol {
 
 // findHost returns the service of a hostname; those of the namespace first.
 func (r *build) findHost(host, namespace string) *service {
-	ss := r.byHost[strings.ToLower(strings.TrimSuffix(host, "."))]
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	r.sees(Key{}, host)
+	ss := r.byHost[host]
 	if len(ss) == 0 {
 		return nil
 	}

@@ -178,9 +178,9 @@ func (t *translator) target(x *route, b *BackendObject, path string) routing.Bac
 	var s *service
 	switch g := *b.Group; {
 	case (g == "" || g == "core") && *b.Kind == "Service":
-		s = t.byName[Key{"", "Service", ns, b.Name}]
+		s = t.named(Key{"", "Service", ns, b.Name})
 	case g == groupNet && *b.Kind == "ServiceEntry":
-		s = t.byName[Key{groupNet, "ServiceEntry", ns, b.Name}]
+		s = t.named(Key{groupNet, "ServiceEntry", ns, b.Name})
 	case g == groupNet && *b.Kind == "Hostname":
 		if b.Namespace != nil {
 			return invalid("RefNotPermitted", "a Hostname has no namespace")

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"cmp"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -18,6 +17,8 @@ type unit struct {
 	problems []config.Problem
 	refs     []string // keys of the backends it uses
 	told     []told
+	keys     []Key    // of services it looked for
+	hosts    []string // likewise
 }
 
 // told is what a unit has to say of a route.
@@ -34,7 +35,8 @@ type backendUnit struct {
 	sub      *Subset
 	backend  *config.Backend
 	problems []config.Problem
-	uses     int // by units
+	uses     int      // by units
+	filed    []string // what it reads, as it stands in bySlices
 }
 
 // reads are the services whose EndpointSlices the backend is made of, by
@@ -92,7 +94,7 @@ func (r *build) serveWorkloads() {
 // compute makes a unit, anew if it was there.
 func (r *build) compute(u *unit) {
 	olds, refs := u.dests, u.refs
-	u.problems, u.refs, u.told = nil, nil, nil
+	u.problems, u.refs, u.told, u.keys, u.hosts = nil, nil, nil, nil, nil
 	r.unit = u
 	r.into(&u.problems, func() {
 		if u.service != nil {
@@ -106,13 +108,13 @@ func (r *build) compute(u *unit) {
 	for i, d := range u.dests {
 		var old *config.Destination
 		switch {
-		case r.former != nil:
-			old = r.former.destinations[d.Key]
 		case i < len(olds) && olds[i].Key == d.Key:
 			old = olds[i]
 		default:
 			if j := slices.IndexFunc(olds, func(o *config.Destination) bool { return o.Key == d.Key }); j >= 0 {
 				old = olds[j]
+			} else {
+				old = r.former.destinations[d.Key]
 			}
 		}
 		if old != nil && reflect.DeepEqual(old, d) {
@@ -142,30 +144,49 @@ func (r *build) release(key string) {
 		return
 	}
 	delete(r.backends, key)
-	for _, s := range u.reads() {
-		r.bySlices[s] = slices.DeleteFunc(r.bySlices[s], func(x *backendUnit) bool { return x == u })
-	}
+	delete(r.stale, u)
+	r.unfile(u)
+	r.former.backends[key] = u.backend // another unit may want it yet
 	r.changed.backends = true
+}
+
+// file notes whose EndpointSlices a backend is made of.
+func (r *build) file(u *backendUnit) {
+	u.filed = u.reads()
+	for _, s := range u.filed {
+		r.bySlices[s] = append(r.bySlices[s], u)
+	}
+}
+
+func (r *build) unfile(u *backendUnit) {
+	for _, s := range u.filed {
+		if r.bySlices[s] = slices.DeleteFunc(r.bySlices[s], func(x *backendUnit) bool { return x == u }); len(r.bySlices[s]) == 0 {
+			delete(r.bySlices, s)
+		}
+	}
 }
 
 // addBackend makes a backend, anew if it was there.
 func (r *build) addBackend(key string, s *service, p *port, sub *Subset) {
 	u := r.backends[key]
 	if u == nil {
-		u = &backendUnit{key: key, service: s}
+		u = &backendUnit{key: key}
 		r.backends[key] = u
-		for _, of := range u.reads() {
-			r.bySlices[of] = append(r.bySlices[of], u)
-		}
+	}
+	if u.service != s {
+		r.unfile(u)
+		u.service = s
+		r.file(u)
 	}
 	u.port, u.sub = p, sub
+	delete(r.stale, u)
 	r.refresh(u)
 }
 
 // refresh computes a backend from the tables as they are.
 func (r *build) refresh(u *backendUnit) {
 	old := u.backend
-	if old == nil && r.former != nil {
+	if old == nil {
 		old = r.former.backends[u.key]
 	}
 	u.problems = nil
@@ -216,8 +237,14 @@ func (r *build) assemble() {
 
 func (r *build) allProblems() []config.Problem {
 	out := r.objs.Problems()
-	for _, ps := range [][]config.Problem{r.problems.base, r.problems.policies, r.problems.readiness} {
+	for _, ps := range [][]config.Problem{r.problems.base, r.problems.rules, r.problems.policies} {
 		out = append(out, ps...)
+	}
+	for _, ps := range r.notes {
+		out = append(out, ps...)
+	}
+	for _, s := range r.services {
+		out = append(append(out, s.said...), s.open...)
 	}
 	for _, x := range r.routes {
 		out = append(out, x.said...)
@@ -253,56 +280,3 @@ func (r *build) sole(s *service, n uint16) (*service, *port) {
 
 // servicesOf are the services of an object: the hosts of a ServiceEntry.
 func (r *build) servicesOf(k Key) []*service { return r.ofObject[k] }
-
-// dirty is what of a build changes have spoiled.
-type dirty struct {
-	backends  map[*backendUnit]bool
-	units     map[*unit]bool
-	routes    map[*route]bool
-	security  map[Key]bool // policies that changed
-	all       bool         // every unit
-	statuses  bool         // of routes
-	direct    bool
-	readiness bool
-}
-
-func newDirty() *dirty {
-	return &dirty{backends: map[*backendUnit]bool{}, units: map[*unit]bool{}, routes: map[*route]bool{}, security: map[Key]bool{}}
-}
-
-// repair computes what is spoiled anew.
-func (r *build) repair(d *dirty) {
-	if len(d.security) > 0 {
-		r.resecure(d)
-	}
-	for u := range d.backends {
-		if r.backends[u.key] == u {
-			r.refresh(u)
-		}
-	}
-	if d.all {
-		for _, u := range r.units {
-			d.units[u] = true
-		}
-		d.direct = r.direct != nil
-	}
-	for _, u := range slices.SortedFunc(maps.Keys(d.units), func(a, b *unit) int { return cmp.Compare(a.order, b.order) }) {
-		r.compute(u)
-		for _, x := range r.routesOf[u.service.obj.Key] {
-			d.routes[x] = true
-		}
-	}
-	if d.direct && r.direct != nil {
-		r.compute(r.direct)
-	}
-	if d.readiness {
-		r.readiness()
-	}
-	if d.statuses || len(d.routes) > 0 {
-		r.routeStatuses(slices.Collect(maps.Keys(d.routes)))
-	}
-	if len(d.security) > 0 {
-		r.policyStatusesOf()
-	}
-	r.assemble()
-}

@@ -1,10 +1,10 @@
 package kube
 
 import (
-	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
+
+	"waypoint.dev/waypoint/config"
 )
 
 // maxUpdate bounds the changes that an update takes: from some hundred on building
@@ -12,13 +12,14 @@ import (
 const maxUpdate = 512
 
 // update brings the build up to changed objects. It returns false when it cannot;
-// the build is then of no more use. Endpoints, pods, routes and security policies,
-// which change all the time, are followed; what decides who is served by whom, and
-// what else acts everywhere, is not.
+// the build is then of no more use. Services, endpoints, workloads, routes, policies
+// and DestinationRules are followed; what acts everywhere, a Gateway, a namespace, a
+// node or the mesh configuration, is not.
 func (r *build) update(keys []Key) bool {
 	if len(keys) > maxUpdate || r.gw == nil {
 		return false
 	}
+	r.former = &former{destinations: map[string]*config.Destination{}, backends: map[string]*config.Backend{}}
 	d := newDirty()
 	seen := make(map[Key]bool, len(keys))
 	for _, k := range keys {
@@ -37,13 +38,19 @@ func (r *build) update(keys []Key) bool {
 			if !r.updatePod(k, d) {
 				return false
 			}
-		case isRoute(k.Kind):
-			if r.ownTargets[k] {
-				return false // policies see whether it is there
+		case k.Kind == "WorkloadEntry":
+			if !r.updateEntry(k, d) {
+				return false
 			}
+		case k.Kind == "Service" && k.Group == "", k.Kind == "ServiceEntry":
+			r.updateService(k, d)
+		case k.Kind == "DestinationRule":
+			d.rules[k] = true
+		case isRoute(k.Kind):
+			d.resecure = d.resecure || r.ownTargets[k] // policies see whether it is there
 			r.updateRoute(k, d)
-		case k.Group == groupSecurity:
-			d.security[k] = true
+		case k.Group == groupSecurity, k.Kind == "WaypointPolicy", k.Kind == "XBackendTrafficPolicy":
+			d.policies[k] = true
 		default:
 			return false
 		}
@@ -142,131 +149,9 @@ func (r *build) collectUsers() {
 	}
 }
 
-// updatePod follows a pod. It returns false when others hang on it in a way that
-// only a whole build follows.
-func (r *build) updatePod(k Key, d *dirty) bool {
-	o, id := r.objs.Get(k), k.Namespace+"/"+k.Name
-	marked := len(r.annotated[k.Namespace]) > 0
-	delete(r.annotated[k.Namespace], k.Name)
-	var w *workload
-	if o != nil {
-		r.mark(o)
-	}
-	if marked != (len(r.annotated[k.Namespace]) > 0) {
-		return false // it was the only one that told that the CNI plugin marks pods
-	}
-	if o != nil {
-		w = r.podWorkload(o)
-	}
-	old := r.pods[id]
-	if old == nil && w == nil {
-		return true
-	}
-	if !r.address(old, w) {
-		return false
-	}
-	if old != nil && w != nil && reflect.DeepEqual(old.Workload, w.Workload) {
-		w.Workload = old.Workload
-	}
-	r.place(id, old, w)
-	if old == nil || w == nil || old.Workload != w.Workload || !maps.Equal(old.ports, w.ports) {
-		r.changed.workloads = r.changed.workloads || old == nil || w == nil || old.Workload != w.Workload
-		r.spoilUsers(id, old, d)
-		r.spoilUsers(id, w, d)
-	}
-	d.direct = d.direct || r.covers(r.gw, "workload")
-	if old == nil || w == nil || old.ServiceAccount != w.ServiceAccount || !maps.Equal(old.Labels, w.Labels) || !maps.Equal(old.obj.Meta.Annotations, w.obj.Meta.Annotations) {
-		d.readiness = true
-	}
-	return true
-}
-
-// address gives a pod's addresses to its new version. It returns false when another
-// workload has one of them: the first one, in order, counts.
-func (r *build) address(old, w *workload) bool {
-	var had, has []netip.Addr
-	if old != nil {
-		had = old.Addrs
-	}
-	if w != nil {
-		has = w.Addrs
-	}
-	if r.shared && !slices.Equal(had, has) {
-		return false
-	}
-	for _, a := range had {
-		if s := a.String(); r.byIP[s] == old {
-			delete(r.byIP, s)
-		}
-	}
-	for _, a := range has {
-		s := a.String()
-		switch by := r.byIP[s]; {
-		case by == nil:
-			r.byIP[s] = w
-		case r.shared:
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// place puts the new version of a pod where the old one stands in the tables.
-func (r *build) place(id string, old, w *workload) {
-	r.labelled = nil
-	at := w
-	if at == nil {
-		at = old
-	}
-	i, found := slices.BinarySearchFunc(r.list[:r.podCount], at.obj.Key, func(x *workload, k Key) int { return compareKeys(x.obj.Key, k) })
-	switch {
-	case w == nil:
-		r.list = slices.Delete(r.list, i, i+1)
-		r.podCount--
-		delete(r.pods, id)
-		return
-	case found:
-		r.list[i] = w
-	default:
-		r.list = slices.Insert(r.list, i, w)
-		r.podCount++
-	}
-	r.pods[id] = w
-}
-
-// spoilUsers spoils the backends that may have a workload among their endpoints.
-func (r *build) spoilUsers(id string, w *workload, d *dirty) {
-	if w == nil {
-		return
-	}
-	r.collectUsers()
-	of := slices.Clone(r.users[id])
-	for _, a := range w.Addrs {
-		of = append(of, r.users["@"+a.String()]...)
-	}
-	if gw := w.Labels[labelGateway]; gw != "" {
-		of = append(of, w.Namespace+"/"+gw)
-	}
-	for _, s := range append(of, "") {
-		for _, u := range r.bySlices[s] {
-			d.backends[u] = true
-		}
-	}
-}
-
 // updateRoute follows a route.
 func (r *build) updateRoute(k Key, d *dirty) {
 	d.statuses = true
-	spoil := func(x *route) {
-		for _, p := range x.parentKeys() {
-			for _, s := range r.servicesOf(p) {
-				if u := r.unitOf[s]; u != nil {
-					d.units[u] = true
-				}
-			}
-		}
-	}
 	if old := r.routeOf[k]; old != nil {
 		r.routes = without(r.routes, old)
 		for _, p := range old.parentKeys() {
@@ -276,7 +161,7 @@ func (r *build) updateRoute(k Key, d *dirty) {
 		}
 		delete(r.routeOf, k)
 		delete(d.routes, old)
-		spoil(old)
+		r.spoilRoute(old, d)
 	}
 	e := r.objs.m[k]
 	if e == nil {
@@ -294,7 +179,7 @@ func (r *build) updateRoute(k Key, d *dirty) {
 		r.routesOf[p] = with(r.routesOf[p], x)
 	}
 	r.routeOf[k], d.routes[x] = x, true
-	spoil(x)
+	r.spoilRoute(x, d)
 }
 
 // with inserts a route in its place.
@@ -308,30 +193,4 @@ func without(list []*route, x *route) []*route {
 		return slices.Delete(list, i, i+1)
 	}
 	return list
-}
-
-// resecure reads the policies again and spoils the units of what the changed ones
-// act on, before and now.
-func (r *build) resecure(d *dirty) {
-	spoil := func() {
-		for k := range d.security {
-			if r.unreadable[k] {
-				d.all = true
-			}
-			for _, t := range r.targetsOf[k] {
-				if t.Kind != "Service" && t.Kind != "ServiceEntry" {
-					d.all = true
-				}
-				for _, s := range r.servicesOf(t) {
-					if u := r.unitOf[s]; u != nil {
-						d.units[u] = true
-					}
-				}
-			}
-		}
-	}
-	spoil()
-	r.security()
-	spoil()
-	d.readiness = true
 }

@@ -39,16 +39,19 @@ func (g *small) manifest(kind string) string {
 		return fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"%s","namespace":"shop","labels":{"istio.io/waypoint-for":"%s"}},"spec":{"gatewayClassName":"waypoint","listeners":[{"name":"mesh","port":15008,"protocol":"HBONE","allowedRoutes":{"namespaces":{"from":"All"}}}]}}`,
 			g.pick("waypoint", "waypoint", "other"), g.pick("service", "all"))
 	case "Service":
+		if g.pick("", "", "", "other") != "" { // of a waypoint itself
+			return `{"apiVersion":"v1","kind":"Service","metadata":{"name":"other","namespace":"shop"},"spec":{"clusterIP":"10.96.9.9","ports":[{"name":"http","port":15008}]}}`
+		}
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Service",%s,"labels":{%s"app":"%s"}},"spec":{"clusterIP":"10.96.%d.%d","selector":{"app":"%s"},"ports":[{"name":"http","port":80,"targetPort":"web"}%s]}}`,
 			meta, g.pick("", "", `"istio.io/use-waypoint":"none",`, `"istio.io/use-waypoint":"other",`), name, len(ns), name[0], name,
 			g.pick("", `,{"name":"tcp-x","port":9000}`))
 	case "ServiceEntry":
-		return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"ServiceEntry",%s},"spec":{"hosts":["%s.example.com"%s],"addresses":["10.97.0.%d"],"ports":[{"number":80,"name":"http","protocol":"HTTP"}],"resolution":"STATIC",%s}}`,
-			meta, g.pick("x", "y"), g.pick("", `,"z.example.com"`), name[0],
-			g.pick(`"workloadSelector":{"labels":{"app":"a"}}`, `"endpoints":[{"address":"10.1.0.1"}]`))
+		return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"ServiceEntry",%s},"spec":{"hosts":["%s.example.com"%s],"ports":[{"number":80,"name":"http","protocol":"HTTP"}],%s}}`,
+			meta, g.pick("x", "y"), g.pick("", `,"z.example.com"`),
+			g.pick(fmt.Sprintf(`"addresses":["10.97.0.%d"],"resolution":"STATIC","workloadSelector":{"labels":{"app":"a"}}`, name[0]), fmt.Sprintf(`"addresses":["10.97.0.%d"],"resolution":"STATIC","endpoints":[{"address":"10.1.0.1"}]`, name[0]), `"resolution":"DNS"`))
 	case "Pod":
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod",%s,"labels":{"app":"%s","v":"%d"%s},"annotations":{%s}},"spec":{"nodeName":"n1","serviceAccountName":"%s","containers":[{"ports":[{"name":"web","containerPort":808%s}]}]},"status":{"phase":"%s","podIPs":[{"ip":"10.1.0.%s"}],"conditions":[{"type":"Ready","status":"%s"}]}}`,
-			meta, g.pick("a", "b"), g.n%3, g.pick("", "", `,"gateway.networking.k8s.io/gateway-name":"other"`, `,"istio.io/use-waypoint":"waypoint"`),
+			meta, g.pick("a", "b"), g.n%3, g.pick("", "", `,"gateway.networking.k8s.io/gateway-name":"other"`, `,"gateway.networking.k8s.io/gateway-name":"waypoint","gateway.istio.io/managed":"istio.io-mesh-controller"`, `,"istio.io/use-waypoint":"waypoint"`),
 			g.pick(`"ambient.istio.io/redirection":"enabled"`, `"ambient.istio.io/redirection":"enabled"`, ``), g.pick("one", "two"), g.pick("0", "1"),
 			g.pick("Running", "Running", "Succeeded"), g.pick("1", "2", "3", "4", "5", "6"), g.pick("True", "False"))
 	case "WorkloadEntry":
@@ -63,29 +66,36 @@ func (g *small) manifest(kind string) string {
 		}
 		return fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"%s",%s},"spec":{"parentRefs":[%s],"rules":[{%s"backendRefs":[%s]}]}}`, kind, meta,
 			g.pick(`{"group":"","kind":"Service","name":"a"}`, `{"group":"","kind":"Service","name":"b","namespace":"shop","port":80},{"group":"","kind":"Service","name":"a"}`, `{"group":"","kind":"Service","name":"a","namespace":"shop"}`, `{"group":"networking.istio.io","kind":"ServiceEntry","name":"a"}`),
-			matches, g.pick(`{"name":"b","port":80}`, `{"name":"a","port":80},{"name":"c","namespace":"bank","port":80}`, `{"name":"b","port":81}`, `{"group":"networking.istio.io","kind":"Hostname","name":"x.example.com","port":80}`))
+			matches, g.pick(`{"name":"b","port":80}`, `{"name":"a","port":80},{"name":"c","namespace":"bank","port":80}`, `{"name":"b","port":81}`, `{"group":"networking.istio.io","kind":"Hostname","name":"x.example.com","port":80}`, `{"group":"networking.istio.io","kind":"Hostname","name":"z.example.com","port":80},{"group":"networking.istio.io","kind":"ServiceEntry","name":"c","port":80}`))
 	case "TCPRoute":
 		return fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1alpha2","kind":"TCPRoute",%s},"spec":{"parentRefs":[{"group":"","kind":"Service","name":"%s"%s}],"rules":[{"backendRefs":[{"name":"%s","port":9000}]}]}}`, meta, g.pick("a", "b"), g.pick("", `,"port":9000`), g.pick("a", "b"))
 	case "AuthorizationPolicy":
-		return fmt.Sprintf(`{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy",%s},"spec":{%s"action":"%s","rules":[{"to":[{"operation":{"paths":["/p%d"]%s}}]}]}}`, meta,
-			g.pick(`"targetRefs":[{"group":"","kind":"Service","name":"a"}],`, `"targetRefs":[{"group":"","kind":"Service","name":"a"},{"group":"","kind":"Service","name":"b"}],`, `"targetRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"waypoint"}],`, `"targetRef":{"group":"networking.istio.io","kind":"ServiceEntry","name":"a"},`, `"selector":{"matchLabels":{"app":"a"}},`, `"targetRefs":7,`),
-			g.pick("ALLOW", "DENY"), g.n%2, g.pick("", "", `,"wrong":1`))
+		return fmt.Sprintf(`{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy",%s},"spec":{%s"rules":[{"to":[{"operation":{"paths":["/p%d"]%s}}]%s}}`, meta,
+			g.pick(`"targetRefs":[{"group":"","kind":"Service","name":"a"}],`, `"targetRefs":[{"group":"","kind":"Service","name":"a"},{"group":"","kind":"Service","name":"b"}],`, `"targetRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"waypoint"}],`, `"targetRef":{"group":"networking.istio.io","kind":"ServiceEntry","name":"a"},`, `"targetRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"other"}],`, `"selector":{"matchLabels":{"app":"a"}},`, ``, `"targetRefs":7,`),
+			g.n%2, g.pick("", "", `,"ports":["9000"]`, `,"wrong":1`),
+			g.pick(`}]`, `}],"action":"DENY"`, `}],"action":"CUSTOM","provider":{"name":"ext"}`, `,"when":[{"key":"request.auth.claims[x]","values":["y"]}]}]`))
 	case "RequestAuthentication":
-		return fmt.Sprintf(`{"apiVersion":"security.istio.io/v1","kind":"RequestAuthentication",%s},"spec":{"targetRefs":[{"group":"","kind":"Service","name":"%s"}],"jwtRules":[{"issuer":"i%d","jwks":"{}"}]}}`, meta, g.pick("a", "b"), g.n%2)
+		return fmt.Sprintf(`{"apiVersion":"security.istio.io/v1","kind":"RequestAuthentication",%s},"spec":{"targetRefs":[%s],"jwtRules":[{"issuer":"i%d","jwks":"{}"}]}}`, meta,
+			g.pick(`{"group":"","kind":"Service","name":"a"}`, `{"group":"","kind":"Service","name":"b"}`, `{"group":"networking.istio.io","kind":"ServiceEntry","name":"a"}`, `{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"waypoint"}`), g.n%2)
 	case "WaypointPolicy":
-		return fmt.Sprintf(`{"apiVersion":"waypoint.dev/v1alpha1","kind":"WaypointPolicy",%s},"spec":{"targetRefs":[%s],"timeouts":{"request":"%ds"}}}`, meta,
-			g.pick(`{"group":"","kind":"Service","name":"a"}`, `{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","name":"b"}`), 1+g.n%3)
+		return fmt.Sprintf(`{"apiVersion":"waypoint.dev/v1alpha1","kind":"WaypointPolicy",%s},"spec":{"targetRefs":[%s],%s}}`, meta,
+			g.pick(`{"group":"","kind":"Service","name":"a"}`, `{"group":"","kind":"Service","name":"b"},{"group":"gateway.networking.k8s.io","kind":"GRPCRoute","name":"a"}`, `{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","name":"b"}`, `{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"waypoint"}`),
+			g.pick(fmt.Sprintf(`"timeouts":{"request":"%ds"}`, 1+g.n%3), `"circuitBreaker":{}`, `"outlierDetection":{"alwaysEjectOneHost":true}`))
+	case "XBackendTrafficPolicy":
+		return fmt.Sprintf(`{"apiVersion":"gateway.networking.x-k8s.io/v1alpha1","kind":"XBackendTrafficPolicy",%s},"spec":{"targetRefs":[{"group":"","kind":"Service","name":"%s"}],"retryConstraint":{"budget":{"percent":%d}}}}`, meta, g.pick("a", "b"), 10+g.n%3)
 	case "DestinationRule":
-		return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule",%s},"spec":{"host":"%s","trafficPolicy":{"outlierDetection":{"consecutive5xxErrors":%d}},"subsets":[{"name":"v0","labels":{"v":"0"}}]}}`, meta, g.pick("a", "b", "*.example.com"), 1+g.n%3)
+		return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule",%s},"spec":{%s"host":"%s","trafficPolicy":{"outlierDetection":{"consecutive5xxErrors":%d}},"subsets":[{"name":"%s","labels":{"v":"0"}}]}}`, meta,
+			g.pick("", "", "", `"exportTo":["."],`, `"workloadSelector":{"matchLabels":{"v":"0"}},`), g.pick("a", "b", "c.bank.svc.cluster.local", "z.example.com", "*.example.com", "*"), 1+g.n%3, g.pick("v0", "v1"))
 	}
 	return `{"apiVersion":"v1","kind":"Secret",` + meta + `}}`
 }
 
 var smallKinds = []string{"Namespace", "Node", "Gateway", "Service", "Service", "ServiceEntry", "Pod", "Pod", "WorkloadEntry", "EndpointSlice", "EndpointSlice",
-	"HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "AuthorizationPolicy", "RequestAuthentication", "WaypointPolicy", "DestinationRule", "Secret"}
+	"HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "AuthorizationPolicy", "RequestAuthentication", "WaypointPolicy", "XBackendTrafficPolicy", "DestinationRule", "Secret"}
 
 // followed are the kinds that an update follows.
-var followed = []string{"Pod", "EndpointSlice", "HTTPRoute", "GRPCRoute", "TCPRoute", "AuthorizationPolicy", "RequestAuthentication", "Secret"}
+var followed = []string{"Pod", "EndpointSlice", "HTTPRoute", "GRPCRoute", "TCPRoute", "AuthorizationPolicy", "RequestAuthentication", "Secret",
+	"Service", "Service", "ServiceEntry", "ServiceEntry", "WorkloadEntry", "DestinationRule", "WaypointPolicy", "XBackendTrafficPolicy"}
 
 // outcome is all that a build says, without pointers.
 type outcome struct {
@@ -126,6 +136,7 @@ func TestUpdateEqualsWhole(t *testing.T) {
 		for _, m := range []string{
 			`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","labels":{"istio.io/use-waypoint":"waypoint","istio.io/dataplane-mode":"ambient"}}}`,
 			`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"waypoint","namespace":"shop"},"spec":{"gatewayClassName":"waypoint"}}`,
+			`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"istio","namespace":"istio-system"},"data":{"mesh":"extensionProviders:\n- name: ext\n  envoyExtAuthzGrpc:\n    service: c.shop.svc.cluster.local\n    port: 80\n"}}`,
 		} {
 			o, err := Decode([]byte(m), "test")
 			if err != nil {
@@ -140,6 +151,7 @@ func TestUpdateEqualsWhole(t *testing.T) {
 		b := NewBuilder(o)
 		before := b.Build(s)
 		snap, _ := config.Compile(before, nil, config.Env{})
+		var live config.Store
 		for range rapid.IntRange(1, 12).Draw(t, "builds") {
 			var did []string
 			from := followed
@@ -172,6 +184,7 @@ func TestUpdateEqualsWhole(t *testing.T) {
 			shares(t, before, m)
 			before = m
 			snap, _ = config.Compile(m, snap, config.Env{})
+			live.Swap(snap) // from then on it serves
 			anew, _ := config.Compile(all, nil, config.Env{})
 			serves(t, snap, anew)
 		}
