@@ -70,7 +70,10 @@ func (x *exchange) forward() {
 		}
 		retrying = true
 		retries++
-		if f := x.backoff(retries); f != failNone {
+		if f := x.backoff(retries); f == failClient {
+			out = x.left()
+			break
+		} else if f != failNone {
 			out.failure = f
 			x.fail(f, false)
 			break
@@ -79,7 +82,7 @@ func (x *exchange) forward() {
 	if retrying {
 		st.limits.ReleaseRetry()
 	}
-	ticket.Done(x.blame(out.failure), x.outcomeStatus())
+	ticket.Done(x.hostFault(out.failure), x.outcomeStatus())
 	x.finishBody()
 }
 
@@ -162,6 +165,21 @@ func (x *exchange) outcomeStatus() int {
 	return x.rec.Code
 }
 
+// hostFault is blame for what an endpoint is to answer for. A stream that was too
+// quiet or too long behind its head, or may only last so long, is no failure of
+// the endpoint (Envoy's Router tells outlier detection of none of these).
+func (x *exchange) hostFault(f failure) resilience.Failure {
+	switch f {
+	case failDuration, failStreamDuration:
+		return resilience.FailureClient
+	case failIdle:
+		if x.started {
+			return resilience.FailureClient
+		}
+	}
+	return x.blame(f)
+}
+
 // backoff waits before retry n. It ends early, with the reason, when the
 // exchange does.
 func (x *exchange) backoff(n int) failure {
@@ -170,17 +188,20 @@ func (x *exchange) backoff(n int) failure {
 		d = min(d, time.Until(due))
 	}
 	if d > 0 {
+		ctx, stop := x.interruptible()
+		defer stop()
 		t := time.NewTimer(d)
+		defer t.Stop()
 		select {
 		case <-t.C:
-		case <-x.p.ctx.Done():
-			t.Stop()
-			return failLocalReset
+		case <-ctx.Done():
 		}
 	}
 	switch {
-	case x.gone.Load():
+	case x.gone.Load(), x.cut.Load():
 		return failClient
+	case x.p.ctx.Err() != nil:
+		return failLocalReset
 	case x.expired():
 		return failTimeout
 	}
@@ -249,7 +270,7 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 	ep.Host.Active.Add(-1)
 	st.limits.ReleaseRequest()
 	if !out.free { // the host was asked nothing
-		st.outliers.Report(ep, x.blame(out.failure), x.outcomeStatus())
+		st.outliers.Report(ep, x.hostFault(out.failure), x.outcomeStatus())
 	}
 	return out
 }

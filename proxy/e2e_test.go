@@ -28,6 +28,7 @@ type mesh struct {
 	store  *config.Store
 	srv    *hbone.Server
 	addr   netip.AddrPort
+	eps    []netip.AddrPort
 	client *testmesh.Client
 	close  func()
 }
@@ -64,7 +65,7 @@ func newMesh(t testing.TB, handler http.Handler, pods ...string) *mesh {
 		eps = append(eps, netip.MustParseAddrPort(ln.Addr().String()))
 		closers = append(closers, func() { _ = node.Close(); _ = app.Close() })
 	}
-	m := &mesh{store: new(config.Store)}
+	m := &mesh{store: new(config.Store), eps: eps}
 	snap, _ := config.Compile(proxy.AutoModel(eps...), nil, config.Env{State: proxy.BackendState})
 	m.store.Swap(snap)
 	own := src("shop", "waypoint")
