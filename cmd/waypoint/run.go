@@ -134,7 +134,7 @@ read again when it changes,
 
 or from waypoint-controller, which sends what concerns the Gateway of this waypoint:
 
-  waypoint run --xds waypoint-controller.waypoint-system:15010 --xds-roots ca.crt \
+  waypoint run --xds waypoint-controller.waypoint-system:15012 --xds-roots ca.crt \
     --xds-token token --waypoint shop/waypoint --cert cert.pem --key key.pem --roots roots.pem
 
 What cannot be read keeps its last good version. While the controller is away what
