@@ -316,7 +316,7 @@ spec: {targetRefs: [{group: "", kind: Service, name: cart-v2}], action: DENY, ru
 	os.Remove(filepath.Join(r.config, "other.yaml"))
 	r.eventually("its removal opens", func() bool { code, _, _ := r.get("/open"); return code == 200 })
 	_, dump, _ := r.fetch(r.admin + "/config_dump")
-	if !strings.Contains(dump, "cart-v2.shop.svc.cluster.local:80") || !strings.Contains(dump, "Accepted") || strings.Contains(dump, "PRIVATE") {
+	if !strings.Contains(dump, "cart-v2.shop.svc.cluster.local:80") || !strings.Contains(dump, "Accepted") || !strings.Contains(dump, "pahts") || strings.Contains(dump, "PRIVATE") {
 		t.Errorf("config dump:\n%s", dump)
 	}
 }
