@@ -69,6 +69,9 @@ func (r *build) parentStatus(x *route, p *ParentRef) ParentStatus {
 	} else {
 		st.total = len(s.ports)
 	}
+	if s.kube != nil && s.kube.Spec.Type == "ExternalName" {
+		st.rejected, st.ports = &condition{"NoMatchingParent", fmt.Sprintf("Service %s/%s is an ExternalName, which a waypoint cannot serve", k.Namespace, k.Name)}, st.total
+	}
 	if !st.Ours && s.waypoint == nil {
 		r.problem(config.Warning, x.obj, "spec.parentRefs", "NoWaypoint", "%s %s/%s has no waypoint, so the route acts on nothing", k.Kind, k.Namespace, k.Name)
 	}
