@@ -281,3 +281,50 @@ func TestQuietStreamsAreNobodysFault(t *testing.T) {
 		})
 	}
 }
+
+// grpc-timeout bounds a call beside the route's timeout, the shorter counts. It
+// means nothing in a request that is no call.
+func TestGRPCTimeoutIsABound(t *testing.T) {
+	const call = "Content-Type: application/grpc\r\n"
+	for _, tt := range []struct {
+		route  time.Duration
+		header string
+		after  time.Duration // 0: the pod's answer, after a second
+	}{
+		{0, call + "Grpc-Timeout: 300m\r\n", 300 * time.Millisecond},
+		{200 * time.Millisecond, call + "Grpc-Timeout: 300m\r\n", 200 * time.Millisecond},
+		{500 * time.Millisecond, call + "Grpc-Timeout: 300m\r\n", 300 * time.Millisecond},
+		{0, call + "Grpc-Timeout: 2S\r\n", 0},
+		{0, call + "Grpc-Timeout: soon\r\n", 0},
+		{0, "Grpc-Timeout: 300m\r\n", 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, edited(func(rule *routing.Rule) { rule.Timeout = tt.route }))
+			defer r.close()
+			r.handle(pod1, func(w http.ResponseWriter, req *http.Request) { time.Sleep(time.Second); hello(w, req) })
+			start := time.Now()
+			resp, _ := r.do("POST /s/m HTTP/1.1\r\nHost: c\r\nContent-Length: 0\r\n" + tt.header + "\r\n")
+			after, status := tt.after, "14"
+			if after == 0 {
+				after, status = time.Second, ""
+			}
+			if d := time.Since(start); resp.StatusCode != 200 || d != after || resp.Header.Get("Grpc-Status") != status {
+				t.Errorf("route %v, %q: %d %v after %v, want %v", tt.route, tt.header, resp.StatusCode, resp.Header, d, after)
+			}
+		})
+	}
+}
+
+// An injected abort names the status of calls.
+func TestFaultOfCalls(t *testing.T) {
+	all := resilience.Fraction{Num: 1, Den: 1}
+	r := staged(t, []*resilience.Fault{{AbortGRPC: "9", AbortShare: all}}, config.Stage{Kind: config.StageFault})
+	defer r.close()
+	resp, body := r.do("POST /s/m HTTP/1.1\r\nHost: c\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n")
+	if resp.StatusCode != 200 || resp.Header.Get("Grpc-Status") != "9" || resp.Header.Get("Grpc-Message") != "fault filter abort" || body != "" {
+		t.Errorf("%d %v %q", resp.StatusCode, resp.Header, body)
+	}
+	if rec := r.last(1); rec.Flags != telemetry.FlagFI || rec.Details != "fault_filter_abort" {
+		t.Errorf("record %v %q", rec.Flags, rec.Details)
+	}
+}
