@@ -328,3 +328,29 @@ func TestFaultOfCalls(t *testing.T) {
 		t.Errorf("record %v %q", rec.Flags, rec.Details)
 	}
 }
+
+// A TCP connection that comes about ends a row of those that did not.
+func TestTCPConnectsEndARow(t *testing.T) {
+	r := newRig(t, both(func(m *config.Model) {
+		m.Destinations[0].Protocol = config.ProtocolTCP
+		addBackend(m, cartKey, config.ProtocolTCP, pod1)
+	}, settings(func(s *resilience.Settings) {
+		s.Outlier = &resilience.Outlier{Consecutive5xx: 2, MaxEjectionPercent: 100}
+	})))
+	defer r.close()
+	defer stateOf(r.snap.Target(cartKey)).outliers.Close()
+	h := r.snap.Target(cartKey).Set.Load().Endpoints()[0].Host
+	for i, up := range []bool{false, true, false, false} {
+		r.on(pod1, nil)
+		if up {
+			r.on(pod1, func(c *memConn) { _, _ = io.WriteString(c, "hi") })
+		}
+		c, ft := r.tunnel()
+		_, _ = io.ReadAll(struct{ io.Reader }{c})
+		_ = c.Close()
+		<-ft.done
+		if out, want := h.Ejected.Load(), i == 3; out != want {
+			t.Errorf("connection %d: ejected %v, want %v", i, out, want)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy/originate"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -158,6 +159,7 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 		conn, err := p.connect(ep, &spec.Settings, st.origin.Load(), originate.Use{Source: s.t.conn.Source, Dest: s.t.conn.Dest}, time.Time{})
 		if err == nil {
 			ep.Host.Active.Add(1)
+			st.outliers.Report(ep, resilience.FailureNone, 200) // failures count in a row
 			r.Flags, r.Details, r.TransportFailure = 0, "", ""
 			return &countedConn{Conn: conn, done: func() {
 				ep.Host.Active.Add(-1)
