@@ -23,9 +23,11 @@ var Types = []xds.Type{{URL: TypeURL, Wildcard: true}}
 
 const (
 	// Builds have at least so much time between them, and as much as the last one
-	// took, so that a storm of changes costs no more than half a core. A change
-	// after a pause is built at once.
-	gap = 10 * time.Millisecond
+	// took, so that a storm of changes costs no more than half a core; a long one, of
+	// a whole state, does not hold the next change up. A change after a pause is
+	// built at once.
+	gap    = 10 * time.Millisecond
+	maxGap = 50 * time.Millisecond
 	// A refusal names so many objects; the administration port names them all.
 	maxNamed = 20
 )
@@ -249,7 +251,7 @@ func (f *Feed) Run(ctx context.Context) error {
 		}
 		start := time.Now()
 		f.build()
-		t.Reset(max(gap, time.Since(start)))
+		t.Reset(min(max(gap, time.Since(start)), maxGap))
 		select {
 		case <-ctx.Done():
 			return nil
