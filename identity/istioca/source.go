@@ -152,13 +152,14 @@ func (s *Source) run(ctx context.Context) {
 	}
 }
 
-// renewIn is the time until half of the certificate's life is over, jittered so
-// that replicas do not ask all at once.
+// renewIn is the time until half of what is left of a certificate that has just
+// come is over, jittered so that replicas do not ask all at once. Its start is
+// not looked at, as in Istio's agent: istiod dates it two minutes back against
+// clock skew, and with a life of minutes half of the whole may be over at once.
 func (s *Source) renewIn() time.Duration {
-	leaf := s.SVID().Certificate.Leaf
-	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	left := time.Until(s.SVID().NotAfter)
 	ratio := graceRatio + graceJitter*(2*mrand.Float64()-1)
-	return max(time.Until(leaf.NotAfter.Add(-time.Duration(float64(life)*ratio))), time.Second)
+	return max(time.Duration(float64(left)*(1-ratio)), time.Second)
 }
 
 // renew gets one certificate, with the agent's retries.

@@ -129,6 +129,26 @@ func TestRenewsAtHalfLife(t *testing.T) {
 	})
 }
 
+// TestRenewsShortLives: a certificate of seconds, dated back by more than that,
+// is not past its half when it comes.
+func TestRenewsShortLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeCA{ca: newCA(t), ttl: 40 * time.Second}
+		s, err := New(t.Context(), options(f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for i, at := range []time.Duration{19 * time.Second, 2 * time.Second} {
+			time.Sleep(at)
+			synctest.Wait()
+			if n := int(f.calls.Load()); n != i+1 {
+				t.Fatalf("%d calls after step %d, want %d", n, i, i+1)
+			}
+		}
+	})
+}
+
 func TestRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeCA{ca: newCA(t), ttl: time.Hour}
