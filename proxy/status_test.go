@@ -178,6 +178,20 @@ func TestOwnAnswers(t *testing.T) {
 	}
 }
 
+// TestRefusalBeforeConfiguration: what is not known yet is not unknown.
+func TestRefusalBeforeConfiguration(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	r.store.Swap(nil)
+	c, ft := r.tunnelTo(vip + ":80")
+	<-ft.decided
+	_ = c.Close()
+	r.idle()
+	if ft.status != 503 || ft.reason != "no configuration yet" {
+		t.Errorf("status %d (%s)", ft.status, ft.reason)
+	}
+}
+
 // TestRefusals are the only answers to a CONNECT other than 200.
 func TestRefusals(t *testing.T) {
 	tcp := func(m *config.Model) { m.Destinations[0].Protocol = config.ProtocolTCP }

@@ -165,6 +165,12 @@ func (t *tunnel) admit() (*config.Chain, bool) {
 	t.mutual = t.conn.Peer.URI != "" && t.conn.Local.URI != ""
 	c := snap.Lookup(addr, host, port)
 	if c == nil {
+		if snap == nil {
+			// Nothing is known of the destination yet: it is the waypoint that
+			// is not there, for a moment.
+			_ = in.RefuseReason(503, "no configuration yet")
+			return nil, false
+		}
 		_ = in.RefuseReason(404, "unknown destination")
 		return nil, false
 	}
