@@ -79,10 +79,17 @@ type instance struct {
 	ln       net.Listener
 	admin    *admin.Server
 
-	draining atomic.Bool
-	started  time.Time
-	stop     chan os.Signal
+	draining   atomic.Bool
+	started    time.Time
+	stop       chan os.Signal
+	configured chan struct{}  // closed by the first publish
+	closing    chan struct{}  // closed by close
+	accepting  sync.WaitGroup // the goroutine of accept
 }
+
+// holdLimit is how long connections wait, not accepted, for the first
+// configuration: half of the 10 s that a ztunnel gives a connection.
+const holdLimit = 5 * time.Second
 
 // compiler turns models into the snapshot that serves, one at a time.
 type compiler struct {
@@ -112,7 +119,7 @@ func newLogger(format, level string) (*slog.Logger, *slog.LevelVar, error) {
 
 // start wires everything up and listens; it serves nothing until a model is published.
 func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelVar) (*instance, error) {
-	in := &instance{set: s, log: log, level: level, ids: ids, started: time.Now(), stop: make(chan os.Signal, 2)}
+	in := &instance{set: s, log: log, level: level, ids: ids, started: time.Now(), stop: make(chan os.Signal, 2), configured: make(chan struct{}), closing: make(chan struct{})}
 	if limit := limitMemory(); limit > 0 {
 		log.Debug("memory limit", "bytes", limit)
 	}
@@ -173,13 +180,25 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		ln.Close()
 		return nil, err
 	}
-	go func() {
-		if err := in.server.Serve(ln); err != nil && !errors.Is(err, hbone.ErrServerClosed) {
-			log.Error("the HBONE listener ended; stopping", "error", err)
-			in.stop <- syscall.SIGTERM
-		}
-	}()
+	in.accepting.Go(in.accept)
 	return in, nil
+}
+
+// accept serves the HBONE port. A restarted container is still an endpoint of
+// its mesh: what comes before the first configuration waits in the listener's
+// queue, for a moment, instead of being refused.
+func (in *instance) accept() {
+	t := time.NewTimer(holdLimit)
+	defer t.Stop()
+	select {
+	case <-in.configured:
+	case <-t.C:
+	case <-in.closing:
+	}
+	if err := in.server.Serve(in.ln); err != nil && !errors.Is(err, hbone.ErrServerClosed) {
+		in.log.Error("the HBONE listener ended; stopping", "error", err)
+		in.stop <- syscall.SIGTERM
+	}
 }
 
 // ownAddrs are this machine's addresses: a client must not be able to make the
@@ -247,6 +266,7 @@ func (in *instance) publish(m *config.Model) {
 	in.report(problems, c.problems)
 	c.problems = problems
 	if old == nil {
+		close(in.configured)
 		in.log.Info("serving", "hbone", in.hboneAddr(), "admin", in.addr("admin"), "metrics", in.addr("metrics"), "ready", in.addr("ready"),
 			"identity", in.ids.SVID().Principal.URI, "destinations", len(m.Destinations), "backends", len(m.Backends), "version", version.String())
 		return
@@ -358,6 +378,8 @@ func (in *instance) drainOnly() {
 
 func (in *instance) close() {
 	in.server.Close()
+	close(in.closing) // after Close: a Serve that was held back must end at once
+	in.accepting.Wait()
 	in.proxy.Close()
 	in.unwatch()
 	in.stages.Close()
