@@ -96,7 +96,7 @@ func (c *poolConn) recheck() {
 		c.pool.log.Warn("closing pooled connection, its peer was revoked", "addr", c.dest.key.addr, "peer", c.link.peer.URI)
 		c.h2.Close(err)
 	case err != nil && c.h2.Usable():
-		c.pool.log.Info("retiring pooled connection, its chain is no longer trusted", "addr", c.dest.key.addr, "error", err)
+		c.pool.log.Info("retiring pooled connection, a certificate of its handshake is no longer trusted", "addr", c.dest.key.addr, "error", err)
 		c.retire("trust")
 	}
 }

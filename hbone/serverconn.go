@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -126,7 +127,7 @@ func (c *serverConn) recheck() {
 		c.s.log.Warn("closing connection, its peer was revoked", "peer", c.link.peer.URI, "addr", c.link.peerAddr)
 		c.h2.Close(err)
 	case err != nil && c.h2.Usable():
-		c.s.log.Info("draining connection, its chain is no longer trusted", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "error", err)
+		c.s.log.Info("draining connection, a certificate of its handshake is no longer trusted", "peer", c.link.peer.URI, "addr", c.link.peerAddr, "error", err)
 		c.drain("trust")
 	}
 }
@@ -140,8 +141,10 @@ func (l *link) recheck(peer, own *identity.Verifier) error {
 	if l.own == own.Source.SVID() {
 		return nil
 	}
-	_, err := own.Verify(l.own.Chain())
-	return err
+	if _, err := own.Verify(l.own.Chain()); err != nil {
+		return fmt.Errorf("our own certificate, of the handshake: %w", err)
+	}
+	return nil
 }
 
 // ServeStream implements [h2.Handler]. It and what it calls keep small frames:
