@@ -45,7 +45,7 @@ func TestForwardOnly(t *testing.T) {
 // TestKilled runs the suite without any waypoint.
 func TestKilled(t *testing.T) {
 	replaceWaypoint(t, kubelet.Image{Entrypoint: []string{"/absent"}})
-	out := runSuite(t, time.Second)
+	out := runSuite(t, time.Second/2) // nothing can come that is worth waiting for
 	failed, _ := results(out)
 	say("without a waypoint %d of the suite's tests fail", len(failed))
 	if len(failed) < meshTests {
