@@ -32,6 +32,7 @@ type CA struct {
 
 	mu      sync.Mutex
 	roots   []caRoot // newest first; the first one signs
+	next    *caRoot  // announced, trusted, signs nothing yet; may be nil
 	sources map[*caSource]struct{}
 }
 
@@ -140,22 +141,44 @@ func (ca *CA) Bundle() *Bundle {
 
 func (ca *CA) bundleLocked() *Bundle {
 	b := &Bundle{Roots: x509.NewCertPool(), TrustDomains: slices.Clone(ca.trustDomains)}
-	for _, r := range ca.roots {
+	roots := ca.roots
+	if ca.next != nil {
+		roots = append(slices.Clip(roots), *ca.next)
+	}
+	for _, r := range roots {
 		b.Roots.AddCert(r.cert)
 		b.PEM = append(b.PEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})...)
 	}
 	return b
 }
 
-// RotateRoot makes a new root, which signs from now on; the old ones stay
-// trusted until [CA.RetireRoots]. Every source first learns the new bundle, and
-// only then gets a certificate that the new root signed.
+// AnnounceRoot makes the root of the next [CA.RotateRoot]. It is trusted at once
+// and signs nothing yet, so that whoever asks for bundles now and then has it in
+// time.
+func (ca *CA) AnnounceRoot() error {
+	root, err := ca.newRoot()
+	if err != nil {
+		return err
+	}
+	ca.mu.Lock()
+	ca.next = &root
+	ca.mu.Unlock()
+	ca.publish()
+	return nil
+}
+
+// RotateRoot makes a new root, or takes the announced one, which signs from now
+// on; the old ones stay trusted until [CA.RetireRoots]. Every source first learns
+// the new bundle, and only then gets a certificate that the new root signed.
 func (ca *CA) RotateRoot() error {
 	root, err := ca.newRoot()
 	if err != nil {
 		return err
 	}
 	ca.mu.Lock()
+	if ca.next != nil {
+		root, ca.next = *ca.next, nil
+	}
 	ca.roots = slices.Insert(ca.roots, 0, root)
 	ca.mu.Unlock()
 	for _, s := range ca.publish() {

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/x509"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,30 @@ func TestSourceRotatesAtHalfLife(t *testing.T) {
 			t.Error("a closed source rotates")
 		}
 	})
+}
+
+func TestAnnouncedRootIsTrustedFirst(t *testing.T) {
+	ca := newCA(t, "td")
+	src := ca.Source("ns", "sa", time.Hour)
+	defer src.Close()
+	old := src.SVID()
+	if err := ca.AnnounceRoot(); err != nil {
+		t.Fatal(err)
+	}
+	announced := src.Bundle()
+	if src.SVID() != old || strings.Count(string(announced.PEM), "BEGIN CERTIFICATE") != 2 {
+		t.Fatalf("a new certificate, or a bundle of:\n%s", announced.PEM)
+	}
+	if err := ca.RotateRoot(); err != nil {
+		t.Fatal(err)
+	}
+	chain := src.SVID().Chain()
+	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: announced.Roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		t.Errorf("the announced bundle does not know the root that signs: %v", err)
+	}
+	if len(src.Bundle().PEM) != len(announced.PEM) {
+		t.Error("the announced root is not the one that was taken")
+	}
 }
 
 func TestRootRotationOverlaps(t *testing.T) {

@@ -190,6 +190,13 @@ func TestProxyRotatesCertificates(t *testing.T) {
 	stop := r.traffic()
 	before := r.istiod.Issued()
 	r.eventually("two renewals", func() bool { return r.istiod.Issued() >= before+2 })
+	// As a CA changes its root: all learn it before one is signed by it. The waypoint
+	// does with its next certificate.
+	if err := r.ca.AnnounceRoot(); err != nil {
+		t.Fatal(err)
+	}
+	before = r.istiod.Issued()
+	r.eventually("the new root is known", func() bool { return r.istiod.Issued() >= before+2 })
 	if err := r.ca.RotateRoot(); err != nil {
 		t.Fatal(err)
 	}
