@@ -106,13 +106,19 @@ func (g *Generator) jwtQuestions(name string) []*Question {
 			if strings.ContainsAny(t.text, " ,\t\"") && (i == 1 || i == 4) {
 				continue // another request line
 			}
-			ask(func(q *Question) {
-				if strings.HasPrefix(t.name, "nested group") || strings.HasPrefix(t.name, "sub ") {
-					q.Target, q.Method = "/public", "GET" // where what the application sees can be compared
-				}
-				q.Note = fmt.Sprint(t.name, ", place ", i)
-				put(q, t.text)
-			})
+			times := 1
+			if t.name == "nested group is a fraction" {
+				times = 8 // what the application sees is compared where both chose the same of three pods
+			}
+			for range times {
+				ask(func(q *Question) {
+					if strings.HasPrefix(t.name, "nested group") || strings.HasPrefix(t.name, "sub ") {
+						q.Target, q.Method = "/public", "GET" // where what the application sees can be compared
+					}
+					q.Note = fmt.Sprint(t.name, ", place ", i)
+					put(q, t.text)
+				})
+			}
 		}
 	}
 	good, bad := tokens[0].text, tokens[5].text
