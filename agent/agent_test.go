@@ -128,7 +128,7 @@ func TestRefused(t *testing.T) {
 		{"waypoint", template("INSTANCE_IP=none"), "INSTANCE_IP", nil},
 		{"waypoint", template("POD_NAMESPACE="), "POD_NAMESPACE", nil},
 		{"waypoint", template("COMPLIANCE_POLICY=fips-140-2"), "FIPS", nil},
-		{"waypoint", template("COMPLIANCE_POLICY=other"), "not implemented", nil},
+		{"waypoint", template("COMPLIANCE_POLICY=other"), "none that Istio defines", nil},
 	} {
 		_, err := Parse(Input{Flags: Flags{Role: tt.role}, Environ: tt.env, Root: t.TempDir()})
 		if err == nil || !strings.Contains(err.Error(), tt.says) || (tt.cause != nil && !errors.Is(err, tt.cause)) {

@@ -321,7 +321,7 @@ func (s *Settings) compliance(policy string, fips bool) error {
 		s.Curves = []tls.CurveID{tls.X25519MLKEM768}
 		return nil
 	}
-	return fmt.Errorf("COMPLIANCE_POLICY %q is not implemented: use fips-140-2 or pqc, or remove it", policy)
+	return fmt.Errorf("COMPLIANCE_POLICY %q is none that Istio defines: use fips-140-2 or pqc, or remove it", policy)
 }
 
 func addresses(instance string, machine []netip.Addr) ([]netip.Addr, error) {

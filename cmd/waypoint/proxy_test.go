@@ -235,7 +235,7 @@ func TestProxyRefusesToStart(t *testing.T) {
 	r := prepareMesh(t, "01-basic", time.Hour)
 	for _, tt := range []struct{ env, says string }{
 		{"COMPLIANCE_POLICY=fips-140-2", "FIPS"},
-		{"COMPLIANCE_POLICY=gost", "not implemented"},
+		{"COMPLIANCE_POLICY=gost", "none that Istio defines"},
 		{"INSTANCE_IP=x", "INSTANCE_IP"},
 		{"PROXY_CONFIG={", "PROXY_CONFIG"},
 		{"POD_NAME=", "POD_NAME"},

@@ -118,7 +118,7 @@ func readEndpoint(e *endpointv3.LbEndpoint) (_ *rawEndpoint, problem string) {
 			ep.Key = s.GetAddress() + ":" + utoa(port)
 		}
 		if md[socketMatch].GetFields()[tlsModeKey].GetStringValue() == tlsModeIstio {
-			return unusable("asks for the mutual TLS of sidecars, which is not implemented")
+			return unusable("takes the mutual TLS of sidecars only, and a waypoint speaks HBONE or plain to pods: it gets no traffic")
 		}
 		return r, ""
 	default:
