@@ -259,6 +259,10 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 		return out
 	}
 	ep.Host.Active.Add(1)
+	defer func() { // a contained panic must not keep the place
+		ep.Host.Active.Add(-1)
+		st.limits.ReleaseRequest()
+	}()
 	x.tried = append(x.tried, ep)
 	spec := x.target.Spec.Load()
 	hp := x.p.poolOf(ep.Host)
@@ -267,8 +271,6 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 
 	out = x.send(hp, ep, spec, st, retries, fresh)
 
-	ep.Host.Active.Add(-1)
-	st.limits.ReleaseRequest()
 	if !out.free { // the host was asked nothing
 		st.outliers.Report(ep, x.hostFault(out.failure), x.outcomeStatus())
 	}
