@@ -61,6 +61,7 @@ func (r *rig) until(t *testing.T, what string, ok func() bool) {
 		}
 		select {
 		case <-changed:
+		case <-time.After(10 * time.Millisecond): // what ok looks at may change without it
 		case <-deadline:
 			t.Fatalf("never: %s\n%s", what, r.gateway("waypoint"))
 		}

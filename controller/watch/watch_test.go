@@ -82,6 +82,7 @@ func (r *recorder) until(t *testing.T, what string, ok func() bool) {
 		}
 		select {
 		case <-r.changed:
+		case <-time.After(10 * time.Millisecond): // what ok looks at may change without it
 		case <-deadline:
 			r.mu.Lock()
 			defer r.mu.Unlock()
