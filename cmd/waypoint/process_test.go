@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -57,7 +56,7 @@ func newRig(t *testing.T, args ...string) *rig {
 // newRigFrom lets source say where the configuration of the directory comes from.
 func newRigFrom(t *testing.T, source func(*rig) []string, args ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), config: shop(t), exited: make(chan error, 1)}
+	r := &rig{t: t, dir: t.TempDir(), config: shop(t)}
 	files, _ := filepath.Glob(r.config + "/*.yaml")
 	for _, f := range files {
 		b, _ := os.ReadFile(f)
@@ -125,6 +124,12 @@ func (r *rig) start(args ...string) {
 	r.cmd = exec.Command(binary, slices.Concat([]string{"run"}, from, []string{
 		"--cert", r.dir + "/cert.pem", "--key", r.dir + "/key.pem", "--roots", r.dir + "/roots.pem", "--log-format", "json",
 		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", ""}, args)...)
+	r.launch()
+}
+
+// launch starts cmd, whose log it collects, and waits until it serves.
+func (r *rig) launch() {
+	r.t.Helper()
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		r.t.Fatal(err)
@@ -132,10 +137,12 @@ func (r *rig) start(args ...string) {
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
+	r.exited = make(chan error, 1)
 	serving := make(chan struct{})
 	go func() {
 		var once sync.Once
 		s := bufio.NewScanner(stderr)
+		s.Buffer(nil, 1<<20)
 		for s.Scan() {
 			r.mu.Lock()
 			r.log.Write(s.Bytes())
@@ -143,9 +150,11 @@ func (r *rig) start(args ...string) {
 			r.mu.Unlock()
 			var line struct{ Msg, HBONE, Admin, Ready string }
 			if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "serving" {
-				r.hbone, _ = netip.ParseAddrPort(line.HBONE)
-				r.admin, r.ready = "http://"+line.Admin, "http://"+line.Ready
-				once.Do(func() { close(serving) })
+				once.Do(func() {
+					r.hbone, _ = netip.ParseAddrPort(line.HBONE)
+					r.admin, r.ready = "http://"+line.Admin, "http://"+line.Ready
+					close(serving)
+				})
 			}
 		}
 		r.exited <- r.cmd.Wait()
@@ -153,9 +162,16 @@ func (r *rig) start(args ...string) {
 	r.t.Cleanup(func() {
 		r.cmd.Process.Kill()
 		<-r.exited
+		if r.t.Failed() {
+			said := r.said()
+			r.t.Logf("the waypoint said:\n%s", said[max(0, len(said)-6000):])
+		}
 	})
 	select {
 	case <-serving:
+	case err := <-r.exited:
+		r.exited <- err
+		r.t.Fatalf("the waypoint ended: %v\n%s", err, r.said())
 	case <-time.After(20 * time.Second):
 		r.t.Fatalf("not serving:\n%s", r.said())
 	}
@@ -323,51 +339,29 @@ spec: {targetRefs: [{group: "", kind: Service, name: cart-v2}], action: DENY, ru
 
 func TestCertificatesRotate(t *testing.T) {
 	r := newRig(t)
-	stop, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		hc := &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
-		defer hc.CloseIdleConnections()
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				done <- nil
-				return
-			default:
-			}
-			res, err := hc.Get(fmt.Sprintf("http://%s/%d", r.front.Addr(), i))
-			if err != nil {
-				done <- err
-				return
-			}
-			io.Copy(io.Discard, res.Body)
-			res.Body.Close()
-			if res.StatusCode != 200 {
-				done <- fmt.Errorf("request %d: %d", i, res.StatusCode)
-				return
-			}
-		}
-	}()
-	for range 3 {
-		serial := r.writeIdentity()
+	asking := r.ask(r.front.Addr(), 1, "GET", "POST")
+	inUse := func(serial string) {
+		t.Helper()
 		r.eventually("the new certificate is in use", func() bool {
 			_, certs, _ := r.fetch(r.admin + "/certs")
 			return strings.Contains(certs, serial)
 		})
 	}
+	for range 3 {
+		inUse(r.writeIdentity())
+	}
+	// As a CA changes its root: the waypoint knows the new one before anybody shows
+	// a certificate that it signed.
+	if err := r.ca.AnnounceRoot(); err != nil {
+		t.Fatal(err)
+	}
+	inUse(r.writeIdentity())
 	if err := r.ca.RotateRoot(); err != nil {
 		t.Fatal(err)
 	}
-	serial := r.writeIdentity()
-	r.eventually("a certificate of the new root is in use", func() bool {
-		_, certs, _ := r.fetch(r.admin + "/certs")
-		return strings.Contains(certs, serial)
-	})
-	before := r.app.Count()
-	r.eventually("requests go on", func() bool { return r.app.Count() > before+20 })
-	close(stop)
-	if err := <-done; err != nil {
-		t.Errorf("a request was lost: %v\n%s", err, r.said())
-	}
+	inUse(r.writeIdentity())
+	asking.flow(t)
+	asking.end()
 }
 
 func TestAddressInUse(t *testing.T) {

@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -64,7 +60,7 @@ func newMeshRig(t *testing.T, scenario string, ttl time.Duration, env ...string)
 
 func prepareMesh(t *testing.T, scenario string, ttl time.Duration) *meshRig {
 	t.Helper()
-	r := &meshRig{rig: &rig{t: t, exited: make(chan error, 1)}, root: t.TempDir()}
+	r := &meshRig{rig: &rig{t: t}, root: t.TempDir()}
 	var err error
 	if r.ca, err = identity.NewCA("cluster.local"); err != nil {
 		t.Fatal(err)
@@ -128,50 +124,7 @@ func (r *meshRig) command(env ...string) *exec.Cmd {
 func (r *meshRig) startProxy(env ...string) {
 	r.t.Helper()
 	r.cmd = r.command(env...)
-	stderr, err := r.cmd.StderrPipe()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	serving := make(chan struct{})
-	go func() {
-		var once sync.Once
-		s := bufio.NewScanner(stderr)
-		s.Buffer(nil, 1<<20)
-		for s.Scan() {
-			r.mu.Lock()
-			r.log.Write(s.Bytes())
-			r.log.WriteByte('\n')
-			r.mu.Unlock()
-			var line struct{ Msg, HBONE, Admin, Ready string }
-			if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "serving" {
-				once.Do(func() {
-					r.hbone, _ = netip.ParseAddrPort(line.HBONE)
-					r.admin, r.ready = "http://"+line.Admin, "http://"+line.Ready
-					close(serving)
-				})
-			}
-		}
-		r.exited <- r.cmd.Wait()
-	}()
-	r.t.Cleanup(func() {
-		r.cmd.Process.Kill()
-		<-r.exited
-		if r.t.Failed() {
-			said := r.said()
-			r.t.Logf("the waypoint said:\n%s", said[max(0, len(said)-6000):])
-		}
-	})
-	select {
-	case <-serving:
-	case err := <-r.exited:
-		r.exited <- err
-		r.t.Fatalf("the waypoint ended: %v", err)
-	case <-time.After(15 * time.Second):
-		r.t.Fatal("the waypoint did not serve")
-	}
+	r.launch()
 	r.front = r.capture("10.96.1.2:80")
 }
 
@@ -184,37 +137,6 @@ func (r *meshRig) capture(authority string) *testmesh.Capture {
 	}
 	r.t.Cleanup(func() { k.Close() })
 	return k
-}
-
-// traffic sends requests one after the other until stop is called, which returns
-// the first that failed.
-func (r *meshRig) traffic() (stop func() error) {
-	end, done := make(chan struct{}), make(chan error, 1)
-	front := r.front.Addr()
-	go func() {
-		hc := &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
-		defer hc.CloseIdleConnections()
-		for i := 0; ; i++ {
-			select {
-			case <-end:
-				done <- nil
-				return
-			default:
-			}
-			res, err := hc.Get(fmt.Sprintf("http://%s/%d", front, i))
-			if err != nil {
-				done <- fmt.Errorf("request %d: %w", i, err)
-				return
-			}
-			b, _ := io.ReadAll(res.Body)
-			res.Body.Close()
-			if res.StatusCode != 200 {
-				done <- fmt.Errorf("request %d: %d %s", i, res.StatusCode, b)
-				return
-			}
-		}
-	}()
-	return sync.OnceValue(func() error { close(end); return <-done })
 }
 
 func (r *meshRig) requests() int { return r.app.Count() + r.pod.Count() }

@@ -93,7 +93,7 @@ func edit[M proto.Message](r *meshRig, url, name string, m M, change func(M)) {
 
 func TestProxyFollowsPushes(t *testing.T) {
 	r := newMeshRig(t, "01-basic", time.Hour)
-	stop := r.traffic()
+	asking := r.ask(r.front.Addr(), 1, "GET", "POST")
 	// An endpoint goes: the other one gets everything, and no request is lost.
 	edit(r, istiod.EndpointsType, cartCluster, &endpointv3.ClusterLoadAssignment{}, func(a *endpointv3.ClusterLoadAssignment) {
 		for _, l := range a.Endpoints {
@@ -138,9 +138,7 @@ func TestProxyFollowsPushes(t *testing.T) {
 		sever()
 		r.eventually("a new stream", func() bool { return len(r.istiod.Nodes()) > before && r.istiod.Streams() == 1 })
 	}
-	if err := stop(); err != nil {
-		t.Errorf("a request was lost: %v", err)
-	}
+	asking.end()
 }
 
 // TestProxyOutlivesIstiod takes the control plane away, and a listener's chain and
@@ -187,7 +185,7 @@ func TestProxyOutlivesIstiod(t *testing.T) {
 
 func TestProxyRotatesCertificates(t *testing.T) {
 	r := newMeshRig(t, "01-basic", 6*time.Second)
-	stop := r.traffic()
+	asking := r.ask(r.front.Addr(), 1, "GET", "POST")
 	before := r.istiod.Issued()
 	r.eventually("two renewals", func() bool { return r.istiod.Issued() >= before+2 })
 	// As a CA changes its root: all learn it before one is signed by it. The waypoint
@@ -202,11 +200,8 @@ func TestProxyRotatesCertificates(t *testing.T) {
 	}
 	before = r.istiod.Issued()
 	r.eventually("a certificate of the new root", func() bool { return r.istiod.Issued() > before })
-	n := r.requests()
-	r.eventually("requests go on", func() bool { return r.requests() > n+20 })
-	if err := stop(); err != nil {
-		t.Errorf("a request was lost: %v", err)
-	}
+	asking.flow(t)
+	asking.end()
 }
 
 func TestProxyDrains(t *testing.T) {

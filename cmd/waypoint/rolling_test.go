@@ -1,12 +1,7 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,7 +15,7 @@ import (
 func TestRollingRestartLosesNothing(t *testing.T) {
 	r := newRig(t, "--drain-delay", "200ms", "--drain-timeout", "10s")
 	another := func() *rig {
-		n := &rig{t: t, ca: r.ca, dir: r.dir, config: r.config, exited: make(chan error, 1)}
+		n := &rig{t: t, ca: r.ca, dir: r.dir, config: r.config}
 		n.start("--drain-delay", "200ms", "--drain-timeout", "10s")
 		return n
 	}
@@ -33,38 +28,9 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 	}
 	t.Cleanup(func() { front.Close() })
 
-	stop := make(chan struct{})
-	var requests atomic.Int64
-	var wg sync.WaitGroup
-	for worker := range 4 {
-		wg.Go(func() {
-			// The transport alone: http.Client would hide a loss by sending again.
-			tr := &http.Transport{}
-			defer tr.CloseIdleConnections()
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				method := [2]string{"GET", "POST"}[i%2]
-				req, _ := http.NewRequest(method, fmt.Sprintf("http://%v/%d/%d", front.Addr(), worker, i), strings.NewReader("body"))
-				res, err := tr.RoundTrip(req)
-				if err != nil {
-					t.Errorf("%s %d: %v", method, i, err)
-					continue
-				}
-				io.Copy(io.Discard, res.Body)
-				res.Body.Close()
-				if requests.Add(1); res.StatusCode != 200 {
-					t.Errorf("%s %d: %d", method, i, res.StatusCode)
-				}
-			}
-		})
-	}
+	asking := r.ask(front.Addr(), 4, "GET", "POST")
 	for i := range 2 {
-		before := requests.Load()
-		r.eventually("requests go on", func() bool { return requests.Load() > before+50 })
+		asking.flow(t)
 		next := *live.Load()
 		old := next[i]
 		next[i] = another()
@@ -74,10 +40,9 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 			t.Errorf("exit: %v\n%s", err, old.said())
 		}
 	}
-	close(stop)
-	wg.Wait()
-	if n := requests.Load(); int(n) != r.app.Count() {
+	asking.end()
+	if n := asking.answered.Load(); int(n) != r.app.Count() {
 		t.Errorf("%d answers, the app saw %d requests", n, r.app.Count())
 	}
-	t.Logf("%d requests over two restarts", requests.Load())
+	t.Logf("%d requests over two restarts", asking.answered.Load())
 }

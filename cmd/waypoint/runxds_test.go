@@ -6,15 +6,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,48 +199,18 @@ func TestControllerRestartLosesNothing(t *testing.T) {
 		c.store.SetSynced()
 		return c.source(r)
 	})
-	stop := make(chan struct{})
-	var requests atomic.Int64
-	var wg sync.WaitGroup
-	for worker := range 2 {
-		wg.Go(func() {
-			tr := &http.Transport{}
-			defer tr.CloseIdleConnections()
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				req, _ := http.NewRequest("GET", fmt.Sprintf("http://%v/%d/%d", r.front.Addr(), worker, i), nil)
-				res, err := tr.RoundTrip(req)
-				if err != nil {
-					t.Errorf("request %d: %v", i, err)
-					return
-				}
-				io.Copy(io.Discard, res.Body)
-				res.Body.Close()
-				if requests.Add(1); res.StatusCode != 200 {
-					t.Errorf("request %d: %d", i, res.StatusCode)
-				}
-			}
-		})
-	}
-	flow := func() {
-		before := requests.Load()
-		r.eventually("requests go on", func() bool { return requests.Load() > before+20 })
-	}
-	flow()
+	asking := r.ask(r.front.Addr(), 2, "GET")
+	asking.flow(t)
 	c.stop()
 	r.eventually("the stream is gone", func() bool { return r.stat("waypoint_xds_connected") == "0" })
-	flow()
+	asking.flow(t)
 	if code, _, _ := r.get("/secret"); code != 403 {
 		t.Errorf("without the controller a policy is gone: %d", code)
 	}
 	c.start()
 	c.put(strings.ReplaceAll(denySecret, "secret", "late"))
 	c.putAll(r.config)
-	flow()
+	asking.flow(t)
 	if code, _, _ := r.get("/secret"); code != 403 {
 		t.Errorf("a controller that does not know everything yet took a policy away: %d", code)
 	}
@@ -252,7 +219,6 @@ func TestControllerRestartLosesNothing(t *testing.T) {
 	if code, _, _ := r.get("/secret"); code != 200 {
 		t.Errorf("the policy is not replaced: %d", code)
 	}
-	flow()
-	close(stop)
-	wg.Wait()
+	asking.flow(t)
+	asking.end()
 }
