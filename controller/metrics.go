@@ -15,7 +15,8 @@ var (
 	descWrites    = desc("waypoint_controller_status_writes_total", "Statuses that were written.")
 	descConflicts = desc("waypoint_controller_status_conflicts_total", "Status writes that another controller's crossed; they were merged again.")
 	descFailures  = desc("waypoint_controller_status_failures_total", "Status writes that failed; they are tried again.")
-	descBuild     = desc("waypoint_controller_build_seconds", "Time that the last judgement of all routes and policies took.")
+	descBuild     = desc("waypoint_controller_build_seconds", "Time that the last judgement of changes took, at all Gateways that they concern.")
+	descBuilds    = desc("waypoint_controller_builds_total", "Builds of Gateways whose routes and policies are judged; a change makes one for each Gateway that it concerns.")
 	descGateways  = desc("waypoint_controller_gateways", "Gateways of our classes.")
 )
 
@@ -32,7 +33,7 @@ type collector struct {
 }
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descLeader, descWatched, descLists, descWrites, descConflicts, descFailures, descBuild, descGateways} {
+	for _, d := range []*prometheus.Desc{descLeader, descWatched, descLists, descWrites, descConflicts, descFailures, descBuild, descBuilds, descGateways} {
 		ch <- d
 	}
 }
@@ -58,6 +59,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descWrites, st.Writes)
 	counter(descConflicts, st.Conflicts)
 	counter(descFailures, st.Failures)
+	counter(descBuilds, st.Builds)
 	gauge(descBuild, st.LastBuild.Seconds())
 	gauge(descGateways, float64(len(c.maker.Gateways())))
 }

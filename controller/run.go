@@ -68,7 +68,7 @@ func Run(ctx context.Context, o Options) error {
 	maker := provision.New(provision.Options{Client: o.Dynamic, Settings: o.Provision, Roots: certs.Roots, Log: log})
 	var watcher *watch.Watcher
 	engine := status.New(status.Options{
-		Client: o.Dynamic, ControllerName: maker.ControllerName(), Mesh: o.Mesh,
+		Client: o.Dynamic, Store: store, ControllerName: maker.ControllerName(), Mesh: o.Mesh,
 		Gateways: maker.Gateways,
 		Resource: func(group, kind string) (watch.Kind, bool) { return watcher.Kind(group, kind) },
 		Attached: maker.SetAttached, PerSecond: o.StatusPerSecond, Burst: int(5 * o.StatusPerSecond), Log: log,

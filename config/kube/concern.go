@@ -237,6 +237,7 @@ func (l *linker) gateway() {
 	self := ways(BySelf)
 	l.want(self, Topic{BySecurity, "Gateway", l.o.Namespace, l.o.Name})
 	l.want(self, Topic{ByTraffic, "Gateway", l.o.Namespace, l.o.Name})
+	l.want(self, Topic{ByParent, "Gateway", l.o.Namespace, l.o.Name}) // which are told that they name no parent
 	l.want(self, Topic{BySecurity, "GatewayClass", "", classOfMesh})
 	if g, ok := l.o.Body.(*Gateway); ok {
 		l.want(self, Topic{BySecurity, "GatewayClass", "", g.Spec.GatewayClassName})

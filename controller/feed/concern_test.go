@@ -49,7 +49,7 @@ func (g *random) json() string {
 		return fmt.Sprintf(`{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice",%s,"labels":{"kubernetes.io/service-name":"%s"}},"addressType":"IPv4","ports":[{"name":"%s","port":80}],"endpoints":[{"addresses":["10.1.%d.%d"],"targetRef":{"kind":"Pod","name":"%s"}},{"addresses":["10.1.4.97"]}]}`,
 			meta, g.pick("a", "b", "other"), g.pick("http", "hbone"), len(ns), name[0], name)
 	case "HTTPRoute":
-		return fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute",%s},"spec":{"parentRefs":[{"group":"","kind":"Service","name":"%s","namespace":"%s"}],"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"c","namespace":"bank","port":80}}}],"backendRefs":[%s]}]}}`, meta, g.pick("a", "b"), g.pick("shop", "bank"),
+		return fmt.Sprintf(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute",%s},"spec":{"parentRefs":[%s{"group":"","kind":"Service","name":"%s","namespace":"%s"}],"rules":[{"filters":[{"type":"RequestMirror","requestMirror":{"backendRef":{"name":"c","namespace":"bank","port":80}}}],"backendRefs":[%s]}]}}`, meta, g.pick("", "", `{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"waypoint","namespace":"shop"},`), g.pick("a", "b"), g.pick("shop", "bank"),
 			g.pick(`{"name":"b","port":80}`, `{"name":"c","namespace":"bank","port":80}`, `{"group":"networking.istio.io","kind":"Hostname","name":"x.example.com","port":80}`, `{"group":"networking.istio.io","kind":"ServiceEntry","name":"a","port":80}`))
 	case "AuthorizationPolicy":
 		return fmt.Sprintf(`{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy",%s},"spec":{%s"rules":[{"to":[{"operation":{"paths":["/p%d"]}}]}]}}`, meta,
@@ -57,15 +57,15 @@ func (g *random) json() string {
 	case "RequestAuthentication":
 		return fmt.Sprintf(`{"apiVersion":"security.istio.io/v1","kind":"RequestAuthentication",%s},"spec":{"targetRefs":[%s],"jwtRules":[{"issuer":"i%d","jwks":"{}"}]}}`, meta, service, g.n%2)
 	case "WaypointPolicy":
-		return fmt.Sprintf(`{"apiVersion":"waypoint.dev/v1alpha1","kind":"WaypointPolicy",%s},"spec":{"targetRefs":[%s],"timeouts":{"request":"%ds"}}}`, meta, g.pick(service, `{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","name":"b"}`), 1+g.n%3)
+		return fmt.Sprintf(`{"apiVersion":"waypoint.dev/v1alpha1","kind":"WaypointPolicy",%s},"spec":{"targetRefs":[%s],"timeouts":{"request":"%ds"}}}`, meta, g.pick(service, service+`,{"group":"","kind":"Service","name":"c"}`, `{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","name":"b"}`), 1+g.n%3)
 	case "DestinationRule":
 		return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule",%s},"spec":{"host":"%s","trafficPolicy":{"outlierDetection":{"consecutive5xxErrors":%d}}}}`, meta, g.pick("a", "a.bank.svc.cluster.local", "*.example.com", "x.example.com"), 1+g.n%3)
 	}
 	return fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"istio","namespace":"istio-system"},"data":{"mesh":"extensionProviders: [{name: ask, envoyExtAuthzHttp: {service: %s, port: 80}}]"}}`, g.pick("c.bank.svc.cluster.local", "b.shop"))
 }
 
-// A waypoint serves the same from what concerns it as from everything; and the sets
-// that follow changes are those of a store that is filled anew.
+// A waypoint serves the same from what concerns it as from everything, and as much is
+// said in the status of routes and policies; and the sets that follow changes are those of a store that is filled anew.
 func TestConcernsAreEnough(t *testing.T) {
 	some, all := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -110,7 +110,7 @@ func TestConcernsAreEnough(t *testing.T) {
 			if !reflect.DeepEqual(v.wants, w.wants) {
 				t.Fatalf("wants of %v\n got %v\nwant %v", o, v.wants, w.wants)
 			}
-			part, whole := kube.NewObjects(), kube.NewObjects()
+			part, whole, judged := kube.NewObjects(), kube.NewObjects(), kube.NewObjects()
 			for k, x := range everything {
 				put(t, whole, x.JSON)
 				if v.members[s.slots[k]] != nil {
@@ -119,13 +119,27 @@ func TestConcernsAreEnough(t *testing.T) {
 						t.Fatal(err)
 					}
 					put(t, part, raw)
+					switch k.Kind {
+					case "Pod", "Node", "EndpointSlice", "WorkloadEntry", "DestinationRule":
+					default: // what statuses are judged by
+						put(t, judged, raw)
+					}
 				}
 			}
 			some, all = some+part.Len(), all+whole.Len()
+			builders := map[*kube.Objects]*kube.Builder{}
 			build := func(objs *kube.Objects) *config.Model {
-				return kube.NewBuilder(kube.Options{Waypoint: config.Owner{Namespace: o.namespace, Name: o.name}}).Build(objs)
+				b := kube.NewBuilder(kube.Options{Waypoint: config.Owner{Namespace: o.namespace, Name: o.name}})
+				builders[objs] = b
+				return b.Build(objs)
 			}
 			got, want := build(part), build(whole)
+			build(judged)
+			for _, objs := range []*kube.Objects{part, judged} {
+				if got, want := said(o, builders[objs], part), said(o, builders[whole], part); !reflect.DeepEqual(got, want) {
+					t.Fatalf("what %v says\n got %+v\nwant %+v", o, got, want)
+				}
+			}
 			if len(got.Destinations) != len(want.Destinations) {
 				t.Fatalf("%v: %d destinations, want %d", o, len(got.Destinations), len(want.Destinations))
 			}
@@ -147,6 +161,34 @@ func TestConcernsAreEnough(t *testing.T) {
 	if some*10 > all*9 {
 		t.Errorf("%d of %d objects concern a waypoint: nothing is left out", some, all)
 	}
+}
+
+// said is what a build says of routes and policies for its Gateway. Of a policy that
+// cannot be read nobody speaks whom it does not concern.
+func said(o owner, b *kube.Builder, part *kube.Objects) map[string]any {
+	out := map[string]any{}
+	gw := part.Get(kube.Key{Group: "gateway.networking.k8s.io", Kind: "Gateway", Namespace: o.namespace, Name: o.name})
+	for _, r := range b.RouteStatuses() {
+		for i, p := range r.Parents {
+			if p.Ours || gw != nil && *p.Ref.Kind == "Gateway" && p.Ref.Name == o.name {
+				out[fmt.Sprint(r.Kind, r.Namespace, r.Name, i)] = []any{p.Ref, p.Conditions, r.Generation}
+			}
+		}
+	}
+	for _, p := range b.PolicyStatuses() {
+		if part.Get(kube.Key{Group: p.Group, Kind: p.Kind, Namespace: p.Namespace, Name: p.Name}) == nil {
+			if slices.ContainsFunc(p.Targets, func(t kube.TargetStatus) bool { return t.Ours && t.Ref.Name != "" }) {
+				out["missing "+p.Kind+p.Namespace+p.Name] = p
+			}
+			continue
+		}
+		for _, t := range p.Targets {
+			if t.Ours {
+				out[fmt.Sprint(p.Kind, p.Namespace, p.Name, t.Ref)] = []any{t.Condition, p.Generation}
+			}
+		}
+	}
+	return out
 }
 
 func put(t *rapid.T, objs *kube.Objects, raw []byte) {

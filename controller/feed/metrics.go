@@ -36,7 +36,7 @@ var (
 	descTopics  = gauge("waypoint_feed_topics", "Entries of the index of what refers to what.")
 	descStreams = gauge("waypoint_feed_streams", "Streams of waypoints.")
 	descViews   = gauge("waypoint_feed_waypoints", "Gateways with a stream.")
-	descMembers = gauge("waypoint_feed_concerns", "Objects that concern a waypoint, summed over waypoints.")
+	descMembers = gauge("waypoint_feed_concerns", "Objects that concern a Gateway, summed over Gateways.")
 	descPending = gauge("waypoint_feed_pending", "Changes that wait for an acknowledgement, summed over streams.")
 	descSynced  = gauge("waypoint_feed_synced", "1 once the store holds all there is.")
 )
@@ -80,8 +80,11 @@ func (s *Server) Stats() Stats {
 	t := s.store
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	st := Stats{Objects: t.count, Bytes: int(t.bytes), Topics: len(t.index.filed), Streams: int(s.streams.Load()), Waypoints: len(t.views), Synced: t.synced}
+	st := Stats{Objects: t.count, Bytes: int(t.bytes), Topics: len(t.index.filed), Streams: int(s.streams.Load()), Synced: t.synced}
 	for _, v := range t.views {
+		if len(v.sessions) > 0 {
+			st.Waypoints++
+		}
 		st.Concerns += len(v.members)
 		st.Topics += len(v.wants)
 		for x := range v.sessions {

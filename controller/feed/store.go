@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
+	"weak"
 
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/xds/objects"
@@ -61,6 +63,9 @@ type object struct {
 	payload []byte // a google.protobuf.BytesValue with the trimmed JSON
 	links   kube.Links
 	at      time.Time // when it was put
+
+	// form is the decoded object while a follower has it: one for all of them.
+	form atomic.Pointer[weak.Pointer[kube.Object]]
 }
 
 // read makes the stored form; nil for a kind that no waypoint reads.
@@ -187,6 +192,11 @@ func (s *Store) SetSynced() {
 	for x := range s.early {
 		x.push()
 	}
+	for _, v := range s.views {
+		for f := range v.followed {
+			f.tell()
+		}
+	}
 }
 
 // Synced reports whether SetSynced was called.
@@ -211,6 +221,9 @@ func (s *Store) wake() {
 	for _, v := range s.views {
 		for x := range v.sessions {
 			x.push()
+		}
+		for f := range v.followed {
+			f.tell()
 		}
 	}
 }

@@ -17,6 +17,7 @@ type view struct {
 	members  map[*slot]*member
 	wants    map[kube.Topic]uint32 // by how many ways of how many members
 	sessions map[*session]struct{}
+	followed map[*Follower]struct{}
 }
 
 // member says in which ways an object is needed, and by how much.
@@ -40,7 +41,7 @@ func (s *Store) view(o owner) *view {
 	if v != nil {
 		return v
 	}
-	v = &view{owner: o, index: &s.index, members: map[*slot]*member{}, wants: map[kube.Topic]uint32{}, sessions: map[*session]struct{}{}}
+	v = &view{owner: o, index: &s.index, members: map[*slot]*member{}, wants: map[kube.Topic]uint32{}, sessions: map[*session]struct{}{}, followed: map[*Follower]struct{}{}}
 	s.views[o] = v
 	for _, t := range kube.Roots(s.scope, o.namespace, o.name) {
 		v.wantTopic(t, 1)
@@ -50,7 +51,7 @@ func (s *Store) view(o owner) *view {
 
 // release forgets a view that nobody asks for.
 func (s *Store) release(v *view) {
-	if len(v.sessions) > 0 {
+	if len(v.sessions)+len(v.followed) > 0 {
 		return
 	}
 	for t := range v.wants {
@@ -144,8 +145,11 @@ func (v *view) leave(sl *slot, by kube.By) {
 }
 
 // touch notes for each stream what it has of an object that is about to change,
-// join or leave.
+// join or leave, and for each follower that it does.
 func (v *view) touch(sl *slot) {
+	for f := range v.followed {
+		f.note(sl.key)
+	}
 	for x := range v.sessions {
 		if _, noted := x.pending[sl.key]; noted {
 			continue

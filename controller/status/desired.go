@@ -11,79 +11,58 @@ import (
 const (
 	groupGateway  = "gateway.networking.k8s.io"
 	groupSecurity = "security.istio.io"
+	groupOwn      = "waypoint.dev"
 )
 
 // desired is what this controller says of one object.
 type desired struct {
 	entries []entry          // of Gateway API's kinds, and of ours
 	istio   []kube.Condition // of Istio's kinds: at most one
-	targets []string         // of it, that were found, as the message names them
+	targets []string         // of that one, which were found, as its message names them
 }
 
-// statuses collects what the builds of all waypoints say.
-type statuses struct {
-	ours     func(namespace, gateway string) bool // whether a Gateway is of this controller
-	by       map[kube.Key]*desired
-	attached map[kube.Key]int32 // routes by Gateway
-}
-
-func newStatuses(ours func(namespace, gateway string) bool) *statuses {
-	return &statuses{ours: ours, by: map[kube.Key]*desired{}, attached: map[kube.Key]int32{}}
-}
-
-func (s *statuses) of(k kube.Key) *desired {
-	d := s.by[k]
-	if d == nil {
-		d = &desired{}
-		s.by[k] = d
-	}
-	return d
-}
-
-// add takes the statuses of one waypoint's build.
-func (s *statuses) add(gw kube.Key, routes []kube.RouteStatus, policies []kube.PolicyStatus) {
-	for i := range routes {
-		s.route(gw, &routes[i])
-	}
-	for i := range policies {
-		p := &policies[i]
-		k := kube.Key{Group: p.Group, Kind: p.Kind, Namespace: p.Namespace, Name: p.Name}
-		for j := range p.Targets {
-			t := &p.Targets[j]
-			// Our own kind has nobody else who could tell of a missing target.
-			if !t.Ours && !(p.Kind == "WaypointPolicy" && t.Condition.Reason == "TargetNotFound") {
-				continue
-			}
-			if p.Group == groupSecurity {
-				s.istio(k, t)
-			} else {
-				s.of(k).add(targetRef(p, t), []kube.Condition{t.Condition})
-			}
+// policy takes what the build of one waypoint says of a policy.
+func (d *desired) policy(p *kube.PolicyStatus) {
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		switch {
+		case !t.Ours:
+		case p.Group == groupSecurity:
+			d.bind(t)
+		default:
+			d.add(targetRef(p, t), []kube.Condition{t.Condition})
 		}
 	}
 }
 
-func (s *statuses) route(gw kube.Key, r *kube.RouteStatus) {
-	k := kube.Key{Group: groupGateway, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
-	attached := false
+// attached counts the routes that a waypoint serves.
+func attached(routes []kube.RouteStatus) (n int32) {
+	for i := range routes {
+		if slices.ContainsFunc(routes[i].Parents, func(p kube.ParentStatus) bool {
+			return p.Ours && len(p.Conditions) > 0 && p.Conditions[0].Status
+		}) {
+			n++
+		}
+	}
+	return n
+}
+
+// route takes what the build of one Gateway's waypoint says of a route.
+func (d *desired) route(gw kube.Key, r *kube.RouteStatus) {
 	for i := range r.Parents {
 		p := &r.Parents[i]
 		switch {
 		case p.Ours:
-			s.of(k).add(parentRef(&p.Ref), p.Conditions)
-			attached = attached || len(p.Conditions) > 0 && p.Conditions[0].Status
+			d.add(parentRef(&p.Ref), p.Conditions)
 		case p.Ref.Group != nil && *p.Ref.Group == groupGateway && p.Ref.Kind != nil && *p.Ref.Kind == "Gateway":
 			ns := r.Namespace
 			if p.Ref.Namespace != nil {
 				ns = *p.Ref.Namespace
 			}
-			if s.ours(ns, p.Ref.Name) {
-				s.of(k).add(parentRef(&p.Ref), notByGateway(r.Generation))
+			if ns == gw.Namespace && p.Ref.Name == gw.Name {
+				d.add(parentRef(&p.Ref), notByGateway(r.Generation))
 			}
 		}
-	}
-	if attached {
-		s.attached[gw]++
 	}
 }
 
@@ -114,9 +93,8 @@ func good(cs []kube.Condition) bool {
 	return !slices.ContainsFunc(cs, func(c kube.Condition) bool { return c.Status == (c.Type == "PartiallyInvalid") })
 }
 
-// istio folds the targets into the one condition that Istio's kinds have.
-func (s *statuses) istio(k kube.Key, t *kube.TargetStatus) {
-	d := s.of(k)
+// bind folds a target into the one condition that Istio's kinds have.
+func (d *desired) bind(t *kube.TargetStatus) {
 	c := t.Condition
 	if c.Status {
 		if name := strings.TrimSpace(t.Ref.Kind + " " + t.Ref.Name); !slices.Contains(d.targets, name) {

@@ -2,9 +2,8 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
-	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/controller/feed"
 	"waypoint.dev/waypoint/controller/watch"
 )
 
@@ -28,12 +28,14 @@ const (
 	writers = 4
 )
 
-// Options of an Engine. Client, Resource and Gateways are required.
+// Options of an Engine. Client, Store, Resource and Gateways are required.
 type Options struct {
 	Client         dynamic.Interface
 	ControllerName string
 	Mesh           config.Mesh
 
+	// Store has the objects, and knows which of them concern a Gateway.
+	Store *feed.Store
 	// Gateways lists the Gateways of ours.
 	Gateways func() []kube.Key
 	// Resource says where a kind is written; false while it is not watched.
@@ -56,18 +58,19 @@ type Engine struct {
 	changed chan struct{} // holds one
 
 	mu      sync.Mutex
-	all     map[kube.Key]bool        // guarded by mu: objects that there are
-	pending map[kube.Key]*watch.Item // guarded by mu: not taken yet; nil: deleted
-	rebuild bool                     // guarded by mu: configuration has changed
-	synced  bool                     // guarded by mu
-	held    map[kube.Key]*held       // guarded by mu: objects with a status, as they stand
-	wanted  map[kube.Key]*desired    // guarded by mu, its values immutable
-	touched map[kube.Key]bool        // guarded by mu: to be compared with wanted
+	all     map[kube.Key]bool     // guarded by mu: objects of the kinds that kept names
+	own     own                   // guarded by mu
+	resaid  map[kube.Key]bool     // guarded by mu: of which own says something else
+	synced  bool                  // guarded by mu
+	held    map[kube.Key]*held    // guarded by mu: objects with a status, as they stand
+	wanted  map[kube.Key]*desired // guarded by mu, its values immutable
+	touched map[kube.Key]bool     // guarded by mu: to be compared with wanted
 
-	objs     *kube.Objects              // owned by the goroutine of Run
-	builders map[kube.Key]*kube.Builder // owned by the goroutine of Run
+	judges   map[kube.Key]*judge   // owned by the goroutine of Run, by Gateway
+	speakers map[kube.Key][]*judge // owned by the goroutine of Run: who says something of an object, ordered
 
 	writes, conflicts, failures atomic.Int64
+	builds                      atomic.Int64
 	lastBuild                   atomic.Int64 // nanoseconds
 }
 
@@ -88,107 +91,9 @@ func New(o Options) *Engine {
 	}
 	return &Engine{
 		opts: o, log: o.Log, now: time.Now, changed: make(chan struct{}, 1),
-		all: map[kube.Key]bool{}, pending: map[kube.Key]*watch.Item{}, held: map[kube.Key]*held{}, wanted: map[kube.Key]*desired{}, touched: map[kube.Key]bool{},
-		objs: kube.NewObjects(), builders: map[kube.Key]*kube.Builder{},
+		all: map[kube.Key]bool{}, own: newOwn(), resaid: map[kube.Key]bool{}, held: map[kube.Key]*held{},
+		wanted: map[kube.Key]*desired{}, touched: map[kube.Key]bool{},
 	}
-}
-
-// read are the kinds that a status depends on. Where endpoints are does not.
-func read(group, kind string) bool {
-	switch kind {
-	case "Pod", "Node", "EndpointSlice", "WorkloadEntry":
-		return false
-	case "DestinationRule":
-		return false
-	}
-	return true
-}
-
-// written are the kinds whose status is kept here.
-func written(k kube.Key) bool {
-	switch k.Kind {
-	case "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute":
-		return k.Group == groupGateway
-	case "AuthorizationPolicy", "RequestAuthentication":
-		return k.Group == groupSecurity
-	case "WaypointPolicy":
-		return k.Group == "waypoint.dev"
-	case "XBackendTrafficPolicy":
-		return k.Group == "gateway.networking.x-k8s.io"
-	}
-	return false
-}
-
-// Put takes an object.
-func (e *Engine) Put(it *watch.Item, content bool) {
-	if !read(it.Key.Group, it.Key.Kind) {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.put(it, content)
-	e.wake()
-}
-
-func (e *Engine) put(it *watch.Item, content bool) {
-	e.all[it.Key] = true
-	if content {
-		e.pending[it.Key] = it
-		e.rebuild = true
-	}
-	if !written(it.Key) {
-		return
-	}
-	h := &held{version: it.Version}
-	if len(it.Status) > 0 && json.Unmarshal(it.Status, &h.status) != nil {
-		h.status = nil // nothing of it can be kept
-	}
-	if old := e.held[it.Key]; old != nil && !content {
-		h.foreign = old.foreign
-	}
-	e.held[it.Key] = h
-	e.touched[it.Key] = true
-}
-
-// Delete forgets an object.
-func (e *Engine) Delete(k kube.Key) {
-	if !read(k.Group, k.Kind) {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.drop(k)
-	e.wake()
-}
-
-func (e *Engine) drop(k kube.Key) {
-	delete(e.all, k)
-	e.pending[k] = nil
-	e.rebuild = true
-	delete(e.held, k)
-	delete(e.touched, k)
-}
-
-// Replace takes all objects of a kind.
-func (e *Engine) Replace(group, kind string, items []*watch.Item) {
-	if !read(group, kind) {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	have := make(map[kube.Key]bool, len(items))
-	for _, it := range items {
-		have[it.Key] = true
-		e.put(it, true)
-	}
-	gone := func(k kube.Key) bool { return k.Group == group && k.Kind == kind && !have[k] }
-	for k := range e.all {
-		if gone(k) {
-			e.drop(k)
-		}
-	}
-	e.rebuild = true
-	e.wake()
 }
 
 // Synced lets the engine judge: before it a parent that was not read yet would look
@@ -200,13 +105,8 @@ func (e *Engine) Synced() {
 	e.wake()
 }
 
-// Refresh builds again: the Gateways of ours have changed.
-func (e *Engine) Refresh() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.rebuild = true
-	e.wake()
-}
+// Refresh looks again at which Gateways are ours.
+func (e *Engine) Refresh() { e.wake() }
 
 func (e *Engine) wake() {
 	select {
@@ -224,8 +124,12 @@ func (e *Engine) Run(ctx context.Context) {
 	for range writers {
 		wg.Go(func() { e.write(ctx, queue, limit) })
 	}
+	e.judges, e.speakers = map[kube.Key]*judge{}, map[kube.Key][]*judge{}
+	defer e.dismiss()
 	e.mu.Lock()
-	e.rebuild = true
+	for k := range e.own.policies {
+		e.resaid[k] = true
+	}
 	for k, h := range e.held {
 		h.foreign = false
 		e.touched[k] = true
@@ -255,20 +159,26 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// pass builds if configuration has changed, and queues what stands differently.
+// dismiss ends all judges, and forgets what they said: another replica speaks now.
+func (e *Engine) dismiss() {
+	for _, j := range e.judges {
+		j.follower.Stop()
+	}
+	e.judges, e.speakers = nil, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wanted = map[kube.Key]*desired{}
+}
+
+// pass judges what has changed, and queues what stands differently.
 func (e *Engine) pass(queue workqueue.TypedRateLimitingInterface[kube.Key]) {
 	e.mu.Lock()
-	if !e.synced {
-		e.mu.Unlock()
+	synced := e.synced
+	e.mu.Unlock()
+	if !synced {
 		return
 	}
-	taken, rebuild := e.pending, e.rebuild
-	e.pending, e.rebuild = map[kube.Key]*watch.Item{}, false
-	e.mu.Unlock()
-	if rebuild {
-		e.take(taken)
-		e.judge()
-	}
+	e.judge()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	touched := e.touched
@@ -282,62 +192,101 @@ func (e *Engine) pass(queue workqueue.TypedRateLimitingInterface[kube.Key]) {
 	}
 }
 
-// take applies changes to the objects.
-func (e *Engine) take(items map[kube.Key]*watch.Item) {
-	for k, it := range items {
-		if it == nil {
-			e.objs.Delete(k)
-			continue
+// judge lets all judges look, and says anew what is to be said of what they found.
+func (e *Engine) judge() {
+	began := time.Now()
+	said := map[kube.Key]bool{}
+	recount := e.appoint(said)
+	for _, j := range e.judges {
+		had := j.attached
+		for _, k := range j.look() {
+			said[k] = true
+			e.speak(j, k)
 		}
-		o, err := kube.Decode(it.JSON, it.Key.String())
-		if err != nil {
-			e.log.Error("an object cannot be read", "object", k.String(), "error", err)
-			continue
+		recount = recount || j.attached != had
+	}
+	e.mu.Lock()
+	for k := range e.resaid {
+		said[k] = true
+	}
+	e.resaid = map[kube.Key]bool{}
+	for k := range said {
+		d := &desired{}
+		e.own.say(k, e.all, d)
+		for _, j := range e.speakers[k] {
+			j.say(k, d)
 		}
-		e.objs.Put(o)
+		if len(d.entries)+len(d.istio) > 0 {
+			e.wanted[k] = d
+		} else {
+			delete(e.wanted, k)
+		}
+		if e.held[k] != nil {
+			e.touched[k] = true
+		}
+	}
+	e.mu.Unlock()
+	if len(said) > 0 {
+		e.lastBuild.Store(int64(time.Since(began)))
+	}
+	if recount && e.opts.Attached != nil {
+		n := make(map[kube.Key]int32, len(e.judges))
+		for gw, j := range e.judges {
+			n[gw] = j.attached
+		}
+		e.opts.Attached(n)
 	}
 }
 
-// judge builds for every waypoint.
-func (e *Engine) judge() {
-	began := time.Now()
+// appoint follows the Gateways that are ours now. It adds to said what those that are
+// no longer spoke of, and reports whether any came or went.
+func (e *Engine) appoint(said map[kube.Key]bool) (changed bool) {
 	gws := e.opts.Gateways()
 	mine := make(map[kube.Key]bool, len(gws))
 	for _, gw := range gws {
-		mine[gw] = true
-	}
-	maps.DeleteFunc(e.builders, func(k kube.Key, _ *kube.Builder) bool { return !mine[k] })
-	all := newStatuses(func(ns, name string) bool {
-		return mine[kube.Key{Group: groupGateway, Kind: "Gateway", Namespace: ns, Name: name}]
-	})
-	for _, gw := range gws {
-		b := e.builders[gw]
-		if b == nil {
-			b = kube.NewBuilder(kube.Options{Waypoint: config.Owner{Namespace: gw.Namespace, Name: gw.Name}, Mesh: e.opts.Mesh, UpstreamTLS: true})
-			e.builders[gw] = b
+		if mine[gw] = true; e.judges[gw] == nil {
+			e.judges[gw], changed = e.follow(gw), true
 		}
-		b.Build(e.objs)
-		all.add(gw, b.RouteStatuses(), b.PolicyStatuses())
 	}
-	e.mu.Lock()
-	e.wanted = all.by
-	for k := range e.held {
-		e.touched[k] = true
+	for gw, j := range e.judges {
+		if mine[gw] {
+			continue
+		}
+		j.follower.Stop()
+		delete(e.judges, gw)
+		changed = true
+		keys := j.everything()
+		j.routes, j.policies = nil, nil
+		for _, k := range keys {
+			said[k] = true
+			e.speak(j, k)
+		}
 	}
-	e.mu.Unlock()
-	e.lastBuild.Store(int64(time.Since(began)))
-	if e.opts.Attached != nil {
-		e.opts.Attached(all.attached)
+	return changed
+}
+
+// speak notes whether a judge says something of an object.
+func (e *Engine) speak(j *judge, k kube.Key) {
+	list := e.speakers[k]
+	i, there := slices.BinarySearchFunc(list, j.gw, func(x *judge, gw kube.Key) int { return order(x.gw, gw) })
+	switch says := j.says(k); {
+	case says && !there:
+		e.speakers[k] = slices.Insert(list, i, j)
+	case !says && there && len(list) == 1:
+		delete(e.speakers, k)
+	case !says && there:
+		e.speakers[k] = slices.Delete(list, i, i+1)
 	}
 }
 
 // Stats counts what was done since the start.
 type Stats struct {
 	Writes, Conflicts, Failures int64
-	LastBuild                   time.Duration
+	Builds                      int64         // of all Gateways
+	LastBuild                   time.Duration // that the last change took, at all Gateways that it concerns
 }
 
 // Stats returns the counts.
 func (e *Engine) Stats() Stats {
-	return Stats{e.writes.Load(), e.conflicts.Load(), e.failures.Load(), time.Duration(e.lastBuild.Load())}
+	return Stats{e.writes.Load(), e.conflicts.Load(), e.failures.Load(), e.builds.Load(), time.Duration(e.lastBuild.Load())}
 }

@@ -12,6 +12,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/controller/apitest"
+	"waypoint.dev/waypoint/controller/feed"
 	"waypoint.dev/waypoint/controller/watch"
 )
 
@@ -55,6 +56,7 @@ type rig struct {
 	*apitest.Server
 	engine   *Engine
 	attached atomic.Pointer[map[kube.Key]int32]
+	gateways atomic.Pointer[[]kube.Key]
 }
 
 // start runs an engine over a server's objects.
@@ -72,21 +74,59 @@ func startWith(t *testing.T, objects string, prepare func(*apitest.Server)) *rig
 	core, dyn := s.Clients()
 	r := &rig{Server: s}
 	gw := kube.Key{Group: groupGateway, Kind: "Gateway", Namespace: "shop", Name: "waypoint"}
+	r.gateways.Store(&[]kube.Key{gw})
 	var w *watch.Watcher
+	store := feed.NewStore(feed.Mesh{})
 	r.engine = New(Options{
-		Client: dyn, ControllerName: us, Mesh: config.Mesh{},
-		Gateways:  func() []kube.Key { return []kube.Key{gw} },
+		Client: dyn, Store: store, ControllerName: us, Mesh: config.Mesh{},
+		Gateways:  func() []kube.Key { return *r.gateways.Load() },
 		Resource:  func(group, kind string) (watch.Kind, bool) { return w.Kind(group, kind) },
 		Attached:  func(m map[kube.Key]int32) { r.attached.Store(&m) },
 		PerSecond: 1000, Burst: 1000,
 	})
-	w = watch.New(watch.Options{Core: core, Dynamic: dyn, Sink: r.engine})
+	w = watch.New(watch.Options{Core: core, Dynamic: dyn, Sink: fed{r.engine, store}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{}, 2)
 	go func() { w.Run(ctx); done <- struct{}{} }()
 	go func() { r.engine.Run(ctx); done <- struct{}{} }()
 	t.Cleanup(func() { cancel(); s.Close(); <-done; <-done })
 	return r
+}
+
+// fed puts what an engine gets into its store before, as the controller does.
+type fed struct {
+	*Engine
+	store *feed.Store
+}
+
+func object(it *watch.Item) feed.Object {
+	return feed.Object{Key: it.Key, Version: it.Version, JSON: it.JSON}
+}
+
+func (f fed) Put(it *watch.Item, content bool) {
+	if content {
+		f.store.Put(object(it))
+	}
+	f.Engine.Put(it, content)
+}
+
+func (f fed) Delete(k kube.Key) {
+	f.store.Delete(k)
+	f.Engine.Delete(k)
+}
+
+func (f fed) Replace(group, kind string, items []*watch.Item) {
+	var objs []feed.Object
+	for _, it := range items {
+		objs = append(objs, object(it))
+	}
+	f.store.Replace(group, kind, objs)
+	f.Engine.Replace(group, kind, items)
+}
+
+func (f fed) Synced() {
+	f.store.SetSynced()
+	f.Engine.Synced()
 }
 
 // until waits for a state of the server.
@@ -148,6 +188,40 @@ func TestRouteStatus(t *testing.T) {
 	o["spec"].(map[string]any)["parentRefs"] = []any{apitest.Object{"group": "", "kind": "Service", "name": "far", "namespace": "other"}}
 	r.Put("httproutes", o)
 	r.until(t, "only the other's entry", func() bool { return r.conditions("r") == strings.TrimSuffix(edge, "\n") })
+}
+
+// TestGatewayNoLongerOurs takes back what was said for a Gateway, and nothing else.
+func TestGatewayNoLongerOurs(t *testing.T) {
+	r := start(t, world)
+	r.until(t, "accepted", func() bool { return strings.Contains(r.conditions("r"), us+" web ResolvedRefs=True") })
+	r.gateways.Store(&[]kube.Key{})
+	r.engine.Refresh()
+	r.until(t, "only the other's entry", func() bool { return r.conditions("r") == "example.com/edge edge Accepted=True Accepted 0" })
+	r.until(t, "nothing attached", func() bool { return len(*r.attached.Load()) == 0 })
+}
+
+// TestOwnPolicyOfNobody is said of a WaypointPolicy that no waypoint has among its
+// objects.
+func TestOwnPolicyOfNobody(t *testing.T) {
+	const policy = `
+apiVersion: waypoint.dev/v1alpha1
+kind: WaypointPolicy
+metadata: {name: NAME, namespace: other, generation: 1}
+spec: {targetRefs: [{group: "", kind: KIND, name: later}], timeouts: {request: 1s}}
+`
+	r := start(t, world+"---"+strings.NewReplacer("NAME", "orphan", "KIND", "Service").Replace(policy)+
+		"---"+strings.NewReplacer("NAME", "broken", "KIND", "Nonsense").Replace(policy))
+	status := func(name string) string {
+		b, _ := json.Marshal(r.Get("waypoint.dev", "waypointpolicies", "other", name)["status"])
+		return string(b)
+	}
+	r.until(t, "a target is missing", func() bool { return strings.Contains(status("orphan"), `"reason":"TargetNotFound"`) })
+	r.until(t, "a policy cannot be read", func() bool { return strings.Contains(status("broken"), `"reason":"Invalid"`) })
+	later := apitest.Parse("{apiVersion: v1, kind: Service, metadata: {name: later, namespace: other}, spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}}")[0]
+	r.Put("services", later)
+	r.until(t, "the target is there, and of no waypoint of ours", func() bool { return !strings.Contains(status("orphan"), "TargetNotFound") })
+	r.Server.Delete("", "services", "other", "later")
+	r.until(t, "it is gone", func() bool { return strings.Contains(status("orphan"), `"reason":"TargetNotFound"`) })
 }
 
 func TestGatewayAsParent(t *testing.T) {

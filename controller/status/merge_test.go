@@ -106,20 +106,20 @@ func TestMergeIstio(t *testing.T) {
 }
 
 func TestWorstTargetCounts(t *testing.T) {
-	s := newStatuses(func(string, string) bool { return false })
 	k := kube.Key{Group: groupSecurity, Kind: "AuthorizationPolicy", Namespace: "shop", Name: "p"}
 	target := func(name string, ok bool, reason string) kube.TargetStatus {
 		return kube.TargetStatus{Ref: kube.TargetRef{Kind: "Service", Name: name}, Ours: true, Condition: kube.Condition{Type: istioCondition, Status: ok, Reason: reason, Message: "m"}}
 	}
 	p := kube.PolicyStatus{Group: k.Group, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name,
 		Targets: []kube.TargetStatus{target("b", true, "Accepted"), target("a", true, "Accepted")}}
-	s.add(kube.Key{}, nil, []kube.PolicyStatus{p})
-	if c := s.by[k].istio[0]; c.Message != "bound to Service a, Service b" || !c.Status {
+	var d desired
+	d.policy(&p)
+	if c := d.istio[0]; c.Message != "bound to Service a, Service b" || !c.Status {
 		t.Errorf("%+v", c)
 	}
 	p.Targets = append(p.Targets, target("c", false, "TargetNotFound"))
-	s.add(kube.Key{}, nil, []kube.PolicyStatus{p})
-	if c := s.by[k].istio[0]; c.Status || c.Message != "Service c: m" {
+	d.policy(&p)
+	if c := d.istio[0]; c.Status || c.Message != "Service c: m" {
 		t.Errorf("%+v", c)
 	}
 }
