@@ -55,14 +55,15 @@ type exchange struct {
 	// decided by the pipeline
 	chain   *config.Chain // nil behind the decision
 	result  routing.Result
-	backend *routing.Backend
+	backend *routing.CompiledBackend
 	target  *config.Target
 	retry   *resilience.Retry
 	cors    routing.CORSKind
-	extra   []attrs.Field // response fields that the waypoint adds
-	edits   []Edit        // of the response, that stages asked for
-	held    []Releaser    // what stages lent
-	guarded []string      // names of headers that stages removed, borrowed from held
+	origins *routing.CORSPolicy // whose cors is; nil before it was asked, and where there is none
+	extra   []attrs.Field       // response fields that the waypoint adds
+	edits   []Edit              // of the response, that stages asked for
+	held    []Releaser          // what stages lent
+	guarded []string            // names of headers that stages removed, borrowed from held
 	hash    uint64
 	sticky  sticky
 	shed    *resilience.Shed  // why the last attempt overflowed, if it was for the whole process
@@ -224,7 +225,7 @@ func (x *exchange) reset() {
 	x.known = known{}
 	x.grpc, x.dry, x.notAsked = false, false, nil
 	x.chain, x.result, x.backend, x.target, x.retry = nil, routing.Result{}, nil, nil, nil
-	x.cors, x.extra, x.hash, x.shed = 0, nil, 0, nil
+	x.cors, x.origins, x.extra, x.hash, x.shed = 0, nil, nil, 0, nil
 	x.sticky = sticky{}
 	clear(x.edits)
 	x.edits = x.edits[:0]

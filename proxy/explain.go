@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,14 +69,6 @@ type Explanation struct {
 	Policies []authz.Considered   `json:"policies"`
 	Routes   []routing.Considered `json:"routes"`
 	NotAsked []string             `json:"notAsked,omitempty"` // stages with effects outside, left out
-}
-
-// ExplainedBackend is one weighted backend of the rule that won.
-type ExplainedBackend struct {
-	Backend   string `json:"backend"`
-	Weight    uint32 `json:"weight"`
-	Available int    `json:"available"`         // endpoints that could be picked
-	Invalid   string `json:"invalid,omitempty"` // why its share is answered with an error
 }
 
 // ErrUnknownDestination is returned for a URL that no destination serves.
@@ -164,49 +155,12 @@ func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *E
 	}
 	e.Route, e.Rule, e.Match = res.Rule.Rule.Route, res.Rule.Label(), res.Match
 	e.Backends = x.t.backends(chain, res.Rule)
-	for _, m := range res.Rule.Mirrors {
-		if target := chain.Target(m.Ref); target != nil {
-			e.Mirrors = append(e.Mirrors, target.Key)
-		}
+	for i := range e.Backends {
+		x.share(chain, &e.Backends[i], &res.Rule.Backends[i])
 	}
+	e.Mirrors = mirrorKeys(chain, res.Rule.Mirrors)
 	e.Filters = filters(res.Rule)
 	return e
-}
-
-// backends tells of each backend of a rule what a draw of it would find.
-func (t *tunnel) backends(chain *config.Chain, r *routing.Compiled) []ExplainedBackend {
-	out := []ExplainedBackend{}
-	for i := range r.Backends {
-		b := &r.Backends[i]
-		v := ExplainedBackend{Backend: "(missing)", Weight: b.Weight, Invalid: b.Invalid}
-		if target := t.target(chain, b); target != nil {
-			v = explained(target, b.Weight)
-			v.Invalid = cmp.Or(b.Invalid, v.Invalid)
-		}
-		out = append(out, v)
-	}
-	return out
-}
-
-func explained(t *config.Target, weight uint32) ExplainedBackend {
-	return ExplainedBackend{Backend: t.Key, Weight: weight, Available: t.Set.Load().Available(), Invalid: t.Spec.Load().Missing}
-}
-
-func filters(r *routing.Compiled) (out []string) {
-	add := func(on bool, name string) {
-		if on {
-			out = append(out, name)
-		}
-	}
-	add(r.Request != nil, "RequestHeaderModifier")
-	add(r.Reply != nil, "ResponseHeaderModifier")
-	add(r.Rewrite != nil, "URLRewrite")
-	add(r.Redirect != nil, "RequestRedirect")
-	add(r.Direct != nil, "DirectResponse")
-	add(len(r.Mirrors) > 0, "RequestMirror")
-	add(r.CORS != nil, "CORS")
-	add(r.Rule.Session >= 0, "SessionPersistence")
-	return out
 }
 
 // address is what the CONNECT of a client's node proxy would name.

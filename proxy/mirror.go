@@ -48,12 +48,12 @@ type mirror struct {
 // mirrorCount counts copies under way.
 type mirrorCount struct{ n, dropped atomic.Int64 }
 
-// mirror starts the copies that the matched rule asks for.
+// mirror starts the copies that the matched rule and the backend ask for.
 func (x *exchange) mirror() {
 	if x.up.Upgrade != "" {
 		return // a byte stream has no copy
 	}
-	x.picked = x.result.Rule.AppendMirrors(x.picked[:0], rand.Uint64())
+	x.picked = x.backend.AppendMirrors(x.picked[:0], rand.Uint64())
 	for _, m := range x.picked {
 		target := x.chain.Target(m.Ref)
 		if target == nil || target.Spec.Load().Missing != "" {

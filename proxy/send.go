@@ -219,7 +219,7 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 	fs = setField(fs, "x-envoy-upstream-service-time", decimal(x.rec.UpstreamTime.Milliseconds()))
 	fs = x.result.Rule.ReplyHeaders(x.backend, fs)
 	if x.cors == routing.CORSActual {
-		fs = x.result.Rule.CORS.ApplyResponse(fs, &x.req)
+		fs = x.origins.ApplyResponse(fs, &x.req)
 	}
 	fs = append(fs, x.extra...)
 	fs = applyEdits(fs, x.edits)

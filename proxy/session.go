@@ -34,7 +34,7 @@ func newKeeper() *sessions.Keeper {
 // resume looks for the session of the request. When its endpoint still serves the
 // rule it returns the endpoint's backend, of whatever weight: a backend of weight 0
 // takes no new sessions but keeps the ones it has.
-func (x *exchange) resume(rule *routing.Compiled) (*routing.Backend, *config.Target) {
+func (x *exchange) resume(rule *routing.Compiled) (*routing.CompiledBackend, *config.Target) {
 	spec := x.chain.Session(rule.Rule.Session)
 	if spec == nil {
 		return nil, nil
@@ -51,7 +51,7 @@ func (x *exchange) resume(rule *routing.Compiled) (*routing.Backend, *config.Tar
 	x.sticky.token, x.sticky.good = token, true
 	for i := range rule.Backends {
 		b := &rule.Backends[i]
-		if b.Invalid != "" {
+		if b.Invalid != "" || b.Redirect != nil {
 			continue
 		}
 		t := x.t.target(x.chain, b)

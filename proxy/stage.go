@@ -75,16 +75,18 @@ func (x *exchange) runnable(known bool, name string) bool {
 	return known
 }
 
-// crossOrigin applies the CORS policy of the matched rule.
+// crossOrigin applies the CORS policy of the matched rule, or of its backend: where a
+// backend has one of its own, that is picked first.
 func (x *exchange) crossOrigin() bool {
 	rule := x.result.Rule
-	if rule.CORS == nil {
-		return true
+	x.origins = rule.CORS
+	if rule.BackendCORS && x.pickBackend() {
+		x.origins = x.backend.CORS
 	}
-	x.cors = rule.CORS.Check(&x.req)
+	x.cors = x.origins.Check(&x.req)
 	switch x.cors {
 	case routing.CORSPreflight:
-		x.answer(reply{status: routing.CORSStatus, fields: rule.CORS.AppendPreflight(nil, &x.req), details: "cors_response", plain: true})
+		x.answer(reply{status: routing.CORSStatus, fields: x.origins.AppendPreflight(nil, &x.req), details: "cors_response", plain: true})
 		return false
 	case routing.CORSRefused:
 		x.answer(reply{status: routing.CORSStatus, details: "cors_response", plain: true})

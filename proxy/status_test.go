@@ -102,6 +102,12 @@ func TestOwnAnswers(t *testing.T) {
 			})(m)
 			m.Backends["cart.shop.svc.cluster.local|80"].Endpoints = nil
 		}, code: 503, body: "no healthy upstream", flags: telemetry.FlagUH, details: "no_healthy_upstream", header: "X-Rule: r"},
+		{name: "no endpoint, response edited for the backend", edit: func(m *config.Model) {
+			edited(func(r *routing.Rule) {
+				r.Backends[0].Filters.Response = &routing.HeaderOps{Set: []routing.HeaderValue{{Name: "x-own", Value: "b"}}}
+			})(m)
+			m.Backends["cart.shop.svc.cluster.local|80"].Endpoints = nil
+		}, code: 503, body: "no healthy upstream", flags: telemetry.FlagUH, details: "no_healthy_upstream", header: "X-Own: b"},
 		{name: "no backends", edit: edited(func(r *routing.Rule) { r.Backends = nil }), code: 500, details: "direct_response"},
 		{name: "all weights zero", edit: edited(func(r *routing.Rule) { r.Backends[0].Weight = 0 }), code: 500, details: "direct_response"},
 		{name: "broken rule", edit: edited(func(r *routing.Rule) { r.Broken = "bad filter" }), code: 500, details: "direct_response"},
@@ -132,6 +138,10 @@ func TestOwnAnswers(t *testing.T) {
 		{name: "redirect", edit: edited(func(r *routing.Rule) {
 			r.Backends, r.Redirect = nil, &routing.Redirect{Host: "other", Status: 302}
 		}), code: 302, details: "direct_response", header: "Location: http://other/a/b?c=d"},
+		{name: "redirect of a backend", edit: edited(func(r *routing.Rule) {
+			r.Backends[0].Redirect = &routing.Redirect{Host: "other", Status: 307}
+			r.Filters.Rewrite = &routing.Rewrite{Host: "inside"}
+		}), code: 307, details: "direct_response", header: "Location: http://other/a/b?c=d"},
 		{name: "direct response", edit: edited(func(r *routing.Rule) {
 			r.Backends, r.Direct = nil, &routing.DirectResponse{Status: 418, Body: "tea"}
 		}), code: 418, body: "tea", details: "direct_response", header: "Content-Type: text/plain"},

@@ -476,7 +476,7 @@ func (t *tunnel) serveHTTP2() {
 }
 
 // target returns what a backend of the chain's rules means for this tunnel.
-func (t *tunnel) target(c *config.Chain, b *routing.Backend) *config.Target {
+func (t *tunnel) target(c *config.Chain, b *routing.CompiledBackend) *config.Target {
 	if target := c.Target(b.Ref); target != nil {
 		return target
 	}

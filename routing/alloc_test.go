@@ -49,13 +49,13 @@ func TestNoAllocations(t *testing.T) {
 		h := append(fields[:0], r.Headers...)
 		h, _ = got.Rule.RequestHeaders(b, h, r.Authority)
 		h = got.Rule.ReplyHeaders(b, h)
-		if got.Rule.CORS.Check(r) != CORSPreflight {
+		if b.CORS.Check(r) != CORSPreflight {
 			t.Fatal("no preflight")
 		}
-		h = got.Rule.CORS.ApplyResponse(got.Rule.CORS.AppendPreflight(h, r), r)
-		out = got.Rule.Rewrite.AppendTarget(out[:0], r, got.Prefix)
+		h = b.CORS.ApplyResponse(b.CORS.AppendPreflight(h, r), r)
+		out = b.Rewrite.AppendTarget(out[:0], r, got.Prefix)
 		out = d.AppendLocation(out[:0], r, got.Prefix, 80)
-		mirrors = got.Rule.AppendMirrors(mirrors[:0], 7)
+		mirrors = b.AppendMirrors(mirrors[:0], 7)
 		_ = h
 	})
 }

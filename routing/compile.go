@@ -43,15 +43,19 @@ type Compiled struct {
 	Reply   *HeaderOps  // likewise, for the response
 	Rewrite *Rewriter   // nil: path and host stay
 	CORS    *CORSPolicy // nil: none
-	Mirrors []Mirror    // usable ones only
+	Mirrors []Mirror    // usable ones only; of a forwarded request those of its backend count
 
 	// Redirect and Direct are Rule's, nil in a broken rule.
 	Redirect *Redirect
 	Direct   *DirectResponse
 
-	// Backends are those of Rule in its order, with filters cleaned. A backend whose
-	// filters are wrong is Invalid here and keeps its share.
-	Backends []Backend
+	// Backends are those of Rule in its order. A backend whose filters are wrong is
+	// Invalid here and keeps its share.
+	Backends []CompiledBackend
+
+	// BackendCORS is set when a backend has a CORS policy of its own: the backend has
+	// to be picked before a preflight is answered.
+	BackendCORS bool
 
 	// bounds[i] is the sum of the weights of Backends[0..i].
 	bounds []uint64
@@ -147,8 +151,8 @@ type compiler struct {
 	unique bool // of conditions of one name in a match the first counts (Gateway API)
 	errs   []*Error
 
-	backend *Backend // whose filters are being compiled, else nil
-	broken  string   // the first error that breaks the rule
+	backend *CompiledBackend // whose filters are being compiled, else nil
+	broken  string           // the first error that breaks the rule
 }
 
 // errorf notes an error. One that breaks makes the backend being compiled invalid,
@@ -165,102 +169,6 @@ func (c *compiler) errorf(breaks bool, field, format string, args ...any) {
 	case c.backend == nil && c.broken == "":
 		c.broken = why
 	case c.backend != nil && c.backend.Invalid == "":
-		c.backend.Invalid, c.backend.Status = why, 500
+		c.backend.Invalid, c.backend.Status = why, 500 // Gateway API: an invalid backend keeps its share as 500
 	}
-}
-
-// compile builds everything of a rule but its matches.
-func (c *compiler) compile() *Compiled {
-	r := c.rule
-	out := &Compiled{Rule: r, Name: r.fullName()}
-	out.Request = c.headerOps("filters.request", r.Filters.Request, true)
-	out.Reply = c.headerOps("filters.response", r.Filters.Response, false)
-	if r.Filters.Rewrite != nil {
-		w, err := NewRewriter(r.Filters.Rewrite)
-		if err != nil {
-			c.errorf(true, "filters.rewrite", "%v", err)
-		}
-		out.Rewrite = w
-	}
-	if r.Filters.CORS != nil {
-		p, err := NewCORSPolicy(r.Filters.CORS)
-		if err != nil {
-			c.errorf(true, "filters.cors", "%v", err)
-		}
-		out.CORS = p
-	}
-	for i := range r.Filters.Mirrors {
-		m := r.Filters.Mirrors[i]
-		if m.Denominator != 0 && m.Numerator > m.Denominator {
-			c.errorf(false, fmt.Sprintf("filters.mirrors[%d]", i), "share %d/%d is above one, mirrors every request", m.Numerator, m.Denominator)
-			m.Numerator = m.Denominator
-		}
-		if m.Invalid == "" {
-			out.Mirrors = append(out.Mirrors, m)
-		}
-	}
-	c.action(out)
-	if r.Broken != "" {
-		c.broken = r.Broken
-	}
-	if c.broken != "" {
-		out.fail(c.broken)
-	}
-	return out
-}
-
-// action checks and builds the one thing the rule does.
-func (c *compiler) action(out *Compiled) {
-	r := c.rule
-	if n := b2i(r.Redirect != nil) + b2i(r.Direct != nil) + b2i(len(r.Backends) > 0); n > 1 {
-		c.errorf(true, "backends", "more than one of backends, redirect and direct response")
-		return
-	}
-	if r.Redirect != nil {
-		if err := r.Redirect.check(); err != nil {
-			c.errorf(true, "redirect", "%v", err)
-		}
-		out.Redirect = r.Redirect
-	}
-	if r.Direct != nil {
-		if r.Direct.Status < 200 || r.Direct.Status > 599 {
-			c.errorf(true, "direct.status", "%d is not a final status", r.Direct.Status)
-		}
-		out.Direct = r.Direct
-	}
-	out.Backends = append([]Backend(nil), r.Backends...)
-	out.bounds = make([]uint64, len(out.Backends))
-	var sum uint64
-	for i := range out.Backends {
-		b := &out.Backends[i]
-		c.backendFilters(i, b)
-		sum += uint64(b.Weight)
-		out.bounds[i] = sum
-	}
-}
-
-// backendFilters cleans the filters of one backend; what a backend cannot do makes it
-// invalid, and its share answers 500.
-func (c *compiler) backendFilters(i int, b *Backend) {
-	field := fmt.Sprintf("backends[%d].filters", i)
-	f := b.Filters
-	c.backend = b
-	b.Filters = Filters{
-		Request:  c.headerOps(field+".request", f.Request, true),
-		Response: c.headerOps(field+".response", f.Response, false),
-	}
-	if f.Rewrite != nil || f.CORS != nil || len(f.Mirrors) > 0 {
-		c.errorf(true, field, "a backend has only header filters")
-	}
-	c.backend = nil
-	if b.Invalid != "" && b.Status == 0 {
-		b.Status = 500 // Gateway API: an invalid backend's share answers 500
-	}
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -10,7 +10,10 @@
 //	Direct                Status, Body
 //	Pick(rand) == nil     500: no backend with a weight
 //	Backend.Invalid set   Backend.Status
-//	else                  RequestHeaders, Rewrite, forward, ReplyHeaders
+//	Backend.Redirect set  Code, AppendLocation
+//	else                  RequestHeaders, Rewrite, mirror, forward, ReplyHeaders
+//
+// Where Compiled.BackendCORS is set, Pick comes before CORSPolicy.Check.
 //
 // No match is the proxy's 404. [Table.Explain] says why each candidate won or lost,
 // [Table.Dump] what the table compares.

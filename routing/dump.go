@@ -73,12 +73,8 @@ func (c *Compiled) describe(refs []string) []string {
 	if c.CORS != nil {
 		add("cors: %s", c.CORS.describe())
 	}
-	for _, m := range c.Mirrors {
-		share := "all"
-		if m.Denominator != 0 {
-			share = fmt.Sprintf("%d/%d", m.Numerator, m.Denominator)
-		}
-		add("mirror %s to %s", share, refName(refs, m.Ref))
+	for i := range c.Mirrors {
+		add("%s", c.Mirrors[i].describe(refs))
 	}
 	r := c.Rule
 	for _, d := range []struct {
@@ -103,15 +99,48 @@ func (c *Compiled) describe(refs []string) []string {
 		if b.Invalid != "" {
 			s = fmt.Sprintf("backend invalid weight %d, answers %d: %s", b.Weight, b.Status, b.Invalid)
 		}
-		if h := b.Filters.Request.text(); h != "" {
-			s += "; request headers: " + h
-		}
-		if h := b.Filters.Response.text(); h != "" {
-			s += "; response headers: " + h
+		for _, line := range b.describe(refs) {
+			s += "; " + line
 		}
 		add("%s", s)
 	}
 	return out
+}
+
+// describe lists what holds for the backend's share because of its own filters.
+func (b *CompiledBackend) describe(refs []string) (out []string) {
+	if h := b.Request.text(); h != "" {
+		out = append(out, "request headers: "+h)
+	}
+	if h := b.Reply.text(); h != "" {
+		out = append(out, "response headers: "+h)
+	}
+	if b.Invalid != "" {
+		return out
+	}
+	if b.Filters.Rewrite != nil {
+		out = append(out, "rewrite: "+b.Rewrite.describe())
+	}
+	if b.Filters.CORS != nil {
+		out = append(out, "cors: "+b.CORS.describe())
+	}
+	if len(b.Filters.Mirrors) > 0 {
+		for i := range b.Mirrors {
+			out = append(out, b.Mirrors[i].describe(refs))
+		}
+	}
+	if b.Redirect != nil {
+		out = append(out, "redirect: "+b.Redirect.describe())
+	}
+	return out
+}
+
+func (m *Mirror) describe(refs []string) string {
+	share := "all"
+	if m.Denominator != 0 {
+		share = fmt.Sprintf("%d/%d", m.Numerator, m.Denominator)
+	}
+	return "mirror " + share + " to " + refName(refs, m.Ref)
 }
 
 func refName(refs []string, i int) string {

@@ -271,7 +271,7 @@ func TestPick(t *testing.T) {
 		r.Backends = append(r.Backends, Backend{Ref: i, Weight: uint32(i)})
 	}
 	r.Backends[7] = Backend{Ref: -1, Weight: 7, Invalid: "service shop/nosuch not found"}
-	r.Backends[9].Filters.Rewrite = &Rewrite{}
+	r.Backends[9].Filters.Rewrite = &Rewrite{Host: "no host"}
 	tab, errs := Compile([]Rule{r}, AsListed)
 	if len(errs) != 1 || tab.Rules()[0].Broken != "" {
 		t.Fatalf("a backend's filter: %v", errs)
@@ -297,11 +297,11 @@ func TestPick(t *testing.T) {
 }
 
 func TestMirrors(t *testing.T) {
-	rules := []Rule{{Filters: Filters{Mirrors: []Mirror{
+	rules := []Rule{{Backends: []Backend{{Weight: 1}}, Filters: Filters{Mirrors: []Mirror{
 		{Ref: 0}, {Ref: 1, Numerator: 10, Denominator: 100}, {Ref: 2, Numerator: 0, Denominator: 100},
 		{Ref: 3, Invalid: "missing"}, {Ref: 4, Numerator: 100, Denominator: 100}, {Ref: 5, Numerator: 100000, Denominator: 1000000},
 	}}}}
-	c := mustCompile(t, rules, AsListed).Rules()[0]
+	c := mustCompile(t, rules, AsListed).Rules()[0].Pick(0)
 	counts := map[int]int{}
 	both := 0
 	const n = 20000

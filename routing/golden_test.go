@@ -90,6 +90,7 @@ var specs = map[string]struct {
 			Matches:  []Match{{Path: GRPCPath(`shop\..*`, "Get.*", true)}},
 			Backends: []Backend{{Ref: 0, Weight: 1}}},
 	}},
+	"backend-filters": {ByPrecedence, []string{"plain:80", "edited:80", "gone:80", "", "", "", "", "copy-a:80", "copy-b:80", "copy-c:80"}, []Rule{filtered()}},
 	"forms": {AsListed, nil, []Rule{
 		{Route: "a/broken", Matches: []Match{{Path: PathMatch{Kind: PathRegex, Value: "/(["}}}},
 		{Route: "a/reduced", Index: 1, Matches: []Match{

@@ -51,17 +51,17 @@ func (o *HeaderOps) ApplyRequest(h []attrs.Field, authority string) ([]attrs.Fie
 
 // RequestHeaders applies the header filters of the chosen backend (nil: none), then
 // the rule's: the less specific last, which is Envoy's order.
-func (c *Compiled) RequestHeaders(b *Backend, h []attrs.Field, authority string) ([]attrs.Field, string) {
+func (c *Compiled) RequestHeaders(b *CompiledBackend, h []attrs.Field, authority string) ([]attrs.Field, string) {
 	if b != nil {
-		h, authority = b.Filters.Request.ApplyRequest(h, authority)
+		h, authority = b.Request.ApplyRequest(h, authority)
 	}
 	return c.Request.ApplyRequest(h, authority)
 }
 
 // ReplyHeaders does the same to a response.
-func (c *Compiled) ReplyHeaders(b *Backend, h []attrs.Field) []attrs.Field {
+func (c *Compiled) ReplyHeaders(b *CompiledBackend, h []attrs.Field) []attrs.Field {
 	if b != nil {
-		h = b.Filters.Response.Apply(h)
+		h = b.Reply.Apply(h)
 	}
 	return c.Reply.Apply(h)
 }

@@ -5,12 +5,13 @@ func (m *Mirror) Selected(rand uint64) bool {
 	return m.Denominator == 0 || rand%uint64(m.Denominator) < uint64(m.Numerator)
 }
 
-// AppendMirrors appends the mirrors that copy a request. Each mirror draws on its own:
-// its number is mixed into rand, so two mirrors of 10 % do not copy the same tenth.
-func (c *Compiled) AppendMirrors(dst []*Mirror, rand uint64) []*Mirror {
-	for i := range c.Mirrors {
-		if c.Mirrors[i].Selected(mix(rand + uint64(i))) {
-			dst = append(dst, &c.Mirrors[i])
+// AppendMirrors appends the mirrors that copy a request of the backend's share. Each
+// mirror draws on its own: its number is mixed into rand, so two mirrors of 10 % do not
+// copy the same tenth.
+func (b *CompiledBackend) AppendMirrors(dst []*Mirror, rand uint64) []*Mirror {
+	for i := range b.Mirrors {
+		if b.Mirrors[i].Selected(mix(rand + uint64(i))) {
+			dst = append(dst, &b.Mirrors[i])
 		}
 	}
 	return dst

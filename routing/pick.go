@@ -10,7 +10,7 @@ const linearBackends = 8
 //
 // It returns nil if there is no backend or all weights are 0: the answer is 500. A
 // backend that is Invalid is returned for its share: the answer is its Status.
-func (c *Compiled) Pick(rand uint64) *Backend {
+func (c *Compiled) Pick(rand uint64) *CompiledBackend {
 	n := len(c.bounds)
 	if n == 0 || c.bounds[n-1] == 0 {
 		return nil

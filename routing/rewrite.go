@@ -122,6 +122,26 @@ func parseSubst(s string, groups int) ([]piece, error) {
 // ChangesPath reports whether AppendPath may give another path.
 func (w *Rewriter) ChangesPath() bool { return w != nil && w.op != rewriteNone }
 
+// under returns what rewrites where w is a rule's and own is that of the backend: of
+// host and path each, own's where it says something.
+func (w *Rewriter) under(own *Rewriter) *Rewriter {
+	switch {
+	case own == nil:
+		return w
+	case w == nil:
+		return own
+	}
+	out := *own
+	if own.op == rewriteNone {
+		out = *w
+		out.Host = own.Host
+	}
+	if out.Host == "" {
+		out.Host = w.Host
+	}
+	return &out
+}
+
 // AppendPath appends the rewritten path (without query) to dst. matched is
 // [Result].Prefix. The outcome always starts with "/". Only a general regular
 // expression allocates (the regexp package returns its groups in a new slice).

@@ -38,11 +38,12 @@ type Rule struct {
 
 // Backend is one weighted target of a rule.
 type Backend struct {
-	Ref     int // index into the backends beside the table; -1 when Invalid
-	Weight  uint32
-	Filters Filters
-	Invalid string // why it answers 500 (missing, bad kind, ...); empty when usable
-	Status  int    // status of an invalid backend: 500, or 503 for Envoy's unknown cluster
+	Ref      int // index into the backends beside the table; -1 when Invalid
+	Weight   uint32
+	Filters  Filters   // of its share alone; CompiledBackend says how they meet the rule's
+	Redirect *Redirect // answers its share in the backend's place; nil: forwarded
+	Invalid  string    // why it answers 500 (missing, bad kind, ...); empty when usable
+	Status   int       // status of an invalid backend: 500, or 503 for Envoy's unknown cluster
 }
 
 // Match is one candidate: all set parts must hold.

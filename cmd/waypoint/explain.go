@@ -131,6 +131,28 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
+// printShare tells what the filters of one backend make of its share.
+func printShare(w io.Writer, b *proxy.ExplainedBackend) {
+	var parts []string
+	if b.Status != 0 {
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("answered %d %s", b.Status, b.Location)))
+	}
+	if b.Upstream != "" {
+		parts = append(parts, "upstream "+b.Host+b.Upstream)
+	}
+	for _, l := range []struct {
+		what  string
+		names []string
+	}{{"filters ", b.Filters}, {"mirrors ", b.Mirrors}} {
+		if len(l.names) > 0 {
+			parts = append(parts, l.what+strings.Join(l.names, ", "))
+		}
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(w, "  its share  %s\n", strings.Join(parts, "; "))
+	}
+}
+
 func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 	if e.Connection {
 		fmt.Fprintf(w, "%s %s\ndestination  %s\n", q.URL, q.SNI, e.Destination)
@@ -163,6 +185,7 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 	}
 	for _, b := range e.Backends {
 		fmt.Fprintf(w, "backend      %s weight %d, %d endpoints %s\n", b.Backend, b.Weight, b.Available, b.Invalid)
+		printShare(w, &b)
 	}
 	if len(e.Filters) > 0 {
 		fmt.Fprintf(w, "filters      %s\n", strings.Join(e.Filters, ", "))

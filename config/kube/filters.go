@@ -5,23 +5,31 @@ import (
 	"strings"
 	"time"
 
+	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/routing"
 )
 
-// filters translates the filters of a rule or backend. One that cannot be applied
-// breaks the rule: a request must not pass a filter that its author put there.
-func (t *translator) filters(x *route, rule *routing.Rule, out *routing.Filters, fs []Filter) {
+// filterSet is what a list of filters comes to.
+type filterSet struct {
+	routing.Filters
+	redirect *routing.Redirect
+	broken   string // why the list cannot be applied; empty when it can
+}
+
+// filters translates the filters of the rule or backend at path. One that cannot be
+// applied breaks the list: a request must not pass a filter that its author put there.
+func (t *translator) filters(x *route, path string, fs []Filter) (out filterSet) {
 	for i := range fs {
-		f := &fs[i]
+		f, at := &fs[i], fmt.Sprintf("%s.filters[%d]", path, i)
 		switch {
 		case f.Type == "RequestHeaderModifier" && f.RequestHeaderModifier != nil:
 			out.Request = merge(out.Request, headerOps(f.RequestHeaderModifier))
 		case f.Type == "ResponseHeaderModifier" && f.ResponseHeaderModifier != nil:
 			out.Response = merge(out.Response, headerOps(f.ResponseHeaderModifier))
 		case f.Type == "RequestMirror" && f.RequestMirror != nil:
-			out.Mirrors = append(out.Mirrors, t.mirror(x, rule.Index, i, f.RequestMirror))
+			out.Mirrors = append(out.Mirrors, t.mirror(x, at, f.RequestMirror))
 		case f.Type == "RequestRedirect" && f.RequestRedirect != nil:
-			rule.Redirect = redirect(f.RequestRedirect)
+			out.redirect = redirect(f.RequestRedirect)
 		case f.Type == "URLRewrite" && f.URLRewrite != nil:
 			w := &routing.Rewrite{Host: nameOf(f.URLRewrite.Hostname)}
 			if p := f.URLRewrite.Path; p != nil {
@@ -31,13 +39,13 @@ func (t *translator) filters(x *route, rule *routing.Rule, out *routing.Filters,
 		case f.Type == "CORS" && f.CORS != nil:
 			out.CORS = cors(f.CORS)
 		default:
-			if rule.Broken == "" {
-				rule.Broken = fmt.Sprintf("filters[%d]: filter type %q is not supported", i, f.Type)
+			t.problem(config.Error, x.obj, at, "UnsupportedValue", "filter type %q is not supported; what it filters answers 500", f.Type)
+			if out.broken == "" {
+				out.broken = fmt.Sprintf("filters[%d]: filter type %q is not supported", i, f.Type)
 			}
-			msg := fmt.Sprintf("spec.rules[%d].filters[%d]: filter type %q is not supported", rule.Index, i, f.Type)
-			t.tell(x, func() { x.unsupported(msg) })
 		}
 	}
+	return out
 }
 
 func headerOps(h *HeaderFilter) *routing.HeaderOps {
@@ -63,8 +71,8 @@ func merge(a, b *routing.HeaderOps) *routing.HeaderOps {
 	return a
 }
 
-func (t *translator) mirror(x *route, rule, i int, m *MirrorFilter) routing.Mirror {
-	b := t.target(x, &m.BackendRef, fmt.Sprintf("spec.rules[%d].filters[%d].requestMirror.backendRef", rule, i))
+func (t *translator) mirror(x *route, path string, m *MirrorFilter) routing.Mirror {
+	b := t.target(x, &m.BackendRef, path+".requestMirror.backendRef")
 	out := routing.Mirror{Ref: b.Ref, Invalid: b.Invalid, Numerator: 100, Denominator: 100}
 	switch {
 	case m.Percent != nil:

@@ -174,6 +174,13 @@ func printRules(w io.Writer, d *config.Destination, indent string, rules []routi
 			fmt.Fprintln(w)
 		}
 		printFilters(w, d, indent+"  ", &r.Filters)
+		for j := range r.Backends {
+			b := &r.Backends[j]
+			if x := b.Redirect; x != nil {
+				fmt.Fprintf(w, "%s  backend %d redirect %d %s %s\n", indent, j, x.Status, x.Scheme, x.Host)
+			}
+			printFilters(w, d, fmt.Sprintf("%s  backend %d ", indent, j), &b.Filters)
+		}
 	}
 }
 

@@ -11,13 +11,13 @@ import (
 
 // route is one route object with its status while it is built.
 type route struct {
-	obj     *Object
-	parents []ParentRef
-	broken  func(rule int) string // why a rule is broken by an error of the object; nil: none is
-	status  RouteStatus
-	alone   []ParentStatus   // what the references say by themselves
-	said    []config.Problem // of the references by themselves
-	refs    []condition      // what was found wrong with backends, by rule
+	obj      *Object
+	parents  []ParentRef
+	broken   func(rule int) string // why a rule is broken by an error of the object; nil: none is
+	status   RouteStatus
+	alone    []ParentStatus   // what the references say by themselves
+	said     []config.Problem // of the references by themselves
+	findings []finding        // what was found wrong with rules and backends, in their order
 }
 
 // kindRank orders route kinds: the best kind on a service port wins (GEP-1294).

@@ -37,6 +37,12 @@ type Condition struct {
 
 type condition struct{ reason, message string }
 
+// finding is what was found wrong with one rule, or one backend of it.
+type finding struct {
+	condition
+	share bool // of a broken part: only a backend's share, the rule itself can be applied
+}
+
 // parentStatus checks a parent reference by itself.
 func (r *build) parentStatus(x *route, p *ParentRef) ParentStatus {
 	st := ParentStatus{Ref: *p}
@@ -101,27 +107,32 @@ func (r *build) reject(x *route, s *service, p *port, reason, msg string) (named
 // part of the route's status when all units are there.
 func (r *build) tell(x *route, f func()) { r.unit.told = append(r.unit.told, told{x, f}) }
 
+// unsupported is the reason of what cannot be applied; all others are of references.
+const unsupported = "UnsupportedValue"
+
 // addRef records a backend that cannot be resolved.
-func (x *route) addRef(reason, msg string) {
-	c := condition{reason, msg}
-	if !slices.Contains(x.refs, c) {
-		x.refs = append(x.refs, c)
+func (x *route) addRef(reason, msg string) { x.found(finding{condition: condition{reason, msg}}) }
+
+func (x *route) found(f finding) {
+	if !slices.Contains(x.findings, f) {
+		x.findings = append(x.findings, f)
 	}
 }
 
-func (x *route) unsupported(msg string) { x.addRef("UnsupportedValue", msg) }
+// brokenShare records a backend whose share answers 500 because of its filters.
+func (x *route) brokenShare(msg string) {
+	x.found(finding{condition{unsupported, msg}, true})
+}
 
 func (x *route) brokenRule(i int, why string) {
 	msg := why
 	if !strings.HasPrefix(why, "spec.rules[") {
-		msg = fmt.Sprintf("spec.rules[%d]: %s", i, why)
-	}
-	for _, c := range x.refs {
-		if c.reason == "UnsupportedValue" && strings.Contains(c.message, fmt.Sprintf("spec.rules[%d].", i)) {
-			return
+		msg = fmt.Sprintf("spec.rules[%d].%s", i, why)
+		if !strings.HasPrefix(why, "filters[") {
+			msg = fmt.Sprintf("spec.rules[%d]: %s", i, why)
 		}
 	}
-	x.addRef("UnsupportedValue", msg)
+	x.found(finding{condition: condition{unsupported, msg}})
 }
 
 func (x *route) ruleCount() int {
@@ -141,7 +152,7 @@ func (x *route) ruleCount() int {
 // routeStatuses computes the statuses of some routes from what units told of them.
 func (r *build) routeStatuses(routes []*route) {
 	for _, x := range routes {
-		x.status.Parents, x.refs = slices.Clone(x.alone), nil
+		x.status.Parents, x.findings = slices.Clone(x.alone), nil
 	}
 	for _, x := range routes {
 		for _, u := range r.unitsOf(x) {
@@ -178,18 +189,18 @@ func (r *build) unitsOf(x *route) (out []*unit) {
 // conclude turns what was found into conditions.
 func (x *route) conclude() {
 	gen := x.obj.Meta.Generation
-	var bad, refs *condition
+	var rules, shares, refs []condition
 	broken := map[string]bool{}
-	for i := range x.refs {
-		c := &x.refs[i]
-		if c.reason == "UnsupportedValue" {
-			if bad == nil {
-				bad = c
-			}
-			rule, _, _ := strings.Cut(c.message, "]")
+	for _, f := range x.findings {
+		switch {
+		case f.reason != unsupported:
+			refs = append(refs, f.condition)
+		case f.share:
+			shares = append(shares, f.condition)
+		default:
+			rules = append(rules, f.condition)
+			rule, _, _ := strings.Cut(f.message, "]")
 			broken[rule] = true
-		} else if refs == nil {
-			refs = c
 		}
 	}
 	for i := range x.status.Parents {
@@ -201,17 +212,45 @@ func (x *route) conclude() {
 		switch {
 		case p.rejected != nil && (p.total == 0 || p.ports >= p.total):
 			accepted.Status, accepted.Reason, accepted.Message = false, p.rejected.reason, p.rejected.message
-		case bad != nil && len(broken) >= x.ruleCount():
-			accepted.Status, accepted.Reason, accepted.Message = false, "UnsupportedValue", bad.message
+		case rules != nil && len(broken) >= x.ruleCount():
+			accepted.Status, accepted.Reason, accepted.Message = false, unsupported, listed(rules)
 		}
 		resolved := Condition{Type: "ResolvedRefs", Status: true, Reason: "ResolvedRefs", Message: "all references are resolved", ObservedGeneration: gen}
 		if refs != nil {
-			resolved.Status, resolved.Reason, resolved.Message = false, refs.reason, refs.message
+			resolved.Status, resolved.Reason, resolved.Message = false, refs[0].reason, listed(refs)
 		}
 		p.Conditions = []Condition{accepted, resolved}
-		if accepted.Status && bad != nil {
-			p.Conditions = append(p.Conditions, Condition{Type: "PartiallyInvalid", Status: true, Reason: "UnsupportedValue",
-				Message: "Broken rules answer 500: " + bad.message, ObservedGeneration: gen})
+		if accepted.Status && (rules != nil || shares != nil) {
+			p.Conditions = append(p.Conditions, Condition{Type: "PartiallyInvalid", Status: true, Reason: unsupported,
+				Message: partly(rules, shares), ObservedGeneration: gen})
 		}
 	}
+}
+
+// partly says which rules, and which shares of rules, answer 500.
+func partly(rules, shares []condition) string {
+	var parts []string
+	if rules != nil {
+		parts = append(parts, "Broken rules answer 500: "+listed(rules))
+	}
+	if shares != nil {
+		parts = append(parts, "Backends whose share answers 500: "+listed(shares))
+	}
+	return strings.Join(parts, ". ")
+}
+
+// maxListed bounds what one condition names: a message has at most 32768 bytes
+// (metav1.Condition), and one entry is a path with a name of up to 253 bytes.
+const maxListed = 16
+
+// listed names each of what was found, up to a bound.
+func listed(cs []condition) string {
+	parts := make([]string, 0, maxListed+1)
+	for _, c := range cs[:min(len(cs), maxListed)] {
+		parts = append(parts, c.message)
+	}
+	if more := len(cs) - maxListed; more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(parts, "; ")
 }

@@ -41,7 +41,7 @@ func (t *translator) rules(x *route) []routing.Rule {
 			for j := range h.Matches {
 				rule.Matches = append(rule.Matches, httpMatch(&h.Matches[j]))
 			}
-			t.filters(x, &rule, &rule.Filters, h.Filters)
+			t.filtered(x, &rule, h.Filters)
 			rule.Backends = t.backends(x, i, h.BackendRefs, rule.Redirect != nil)
 			t.timing(&rule, h)
 			t.session(&rule, h.SessionPersistence)
@@ -54,7 +54,7 @@ func (t *translator) rules(x *route) []routing.Rule {
 			for j := range g.Matches {
 				rule.Matches = append(rule.Matches, grpcMatch(&g.Matches[j]))
 			}
-			t.filters(x, &rule, &rule.Filters, g.Filters)
+			t.filtered(x, &rule, g.Filters)
 			rule.Backends = t.backends(x, i, g.BackendRefs, false)
 			t.session(&rule, g.SessionPersistence)
 			out = append(out, t.finish(x, rule))
@@ -75,6 +75,15 @@ func (t *translator) rule(x *route, i int, name *string) routing.Rule {
 		r.Broken = x.broken(i)
 	}
 	return r
+}
+
+// filtered puts the filters of a rule into it.
+func (t *translator) filtered(x *route, r *routing.Rule, fs []Filter) {
+	f := t.filters(x, at("spec.rules", r.Index), fs)
+	r.Filters, r.Redirect = f.Filters, f.redirect
+	if r.Broken == "" {
+		r.Broken = f.broken
+	}
 }
 
 // finish leaves nothing but the matches in a broken rule.
@@ -134,22 +143,18 @@ func (t *translator) backends(x *route, rule int, bs []BackendRef, redirect bool
 	}
 	var out []routing.Backend
 	for i := range bs {
-		b := &bs[i]
-		o := t.target(x, &b.BackendObject, fmt.Sprintf("spec.rules[%d].backendRefs[%d]", rule, i))
+		b, path := &bs[i], at(at("spec.rules", rule)+".backendRefs", i)
+		o := t.target(x, &b.BackendObject, path)
 		o.Weight = uint32(max(0, *b.Weight))
-		var holder routing.Rule
-		t.filters(x, &holder, &o.Filters, b.Filters)
-		if holder.Broken == "" && (holder.Redirect != nil || o.Filters.Rewrite != nil || o.Filters.CORS != nil || len(o.Filters.Mirrors) > 0) {
-			holder.Broken = "a backend has only header filters"
+		f := t.filters(x, path, b.Filters)
+		if f.broken != "" {
+			t.tell(x, func() { x.brokenShare(path + "." + f.broken) })
+			if o.Invalid == "" {
+				o.Ref, o.Invalid, o.Status = -1, f.broken, 500
+			}
 		}
-		if holder.Broken != "" && o.Invalid == "" {
-			o.Ref, o.Invalid, o.Status = -1, holder.Broken, 500
-			t.tell(x, func() {
-				x.addRef("UnsupportedValue", fmt.Sprintf("spec.rules[%d].backendRefs[%d].filters: %s", rule, i, holder.Broken))
-			})
-		}
-		if o.Invalid != "" {
-			o.Filters = routing.Filters{}
+		if o.Invalid == "" {
+			o.Filters, o.Redirect = f.Filters, f.redirect
 		}
 		out = append(out, o)
 	}

@@ -1,0 +1,46 @@
+package proxy
+
+import (
+	"waypoint.dev/waypoint/internal/attrs"
+	"waypoint.dev/waypoint/routing"
+)
+
+// edit builds the head that goes upstream.
+func (x *exchange) edit() {
+	in, rule := x.in, x.result.Rule
+	x.up.Method, x.up.Scheme, x.up.Authority = in.Method, x.req.Scheme, x.req.Authority
+	x.up.Length, x.up.Expect, x.up.Upgrade, x.up.Trailers = in.Length, in.Expect && !x.gathered.on, in.Upgrade, in.Trailers
+	x.up.Fields = x.fields
+	if rule.Request != nil || x.backend.Request != nil {
+		// Edits work in place; what policies read must stay as it was for CORS and
+		// for the check at a change of policies.
+		x.upFields = append(x.upFields[:0], x.fields...)
+		x.up.Fields, x.up.Authority = rule.RequestHeaders(x.backend, x.upFields, x.up.Authority)
+		x.upFields = x.up.Fields
+	}
+	if w := x.backend.Rewrite; w != nil {
+		if w.Host != "" {
+			x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-original-host", Value: x.up.Authority})
+			x.up.Authority = w.Host
+		}
+		if w.ChangesPath() {
+			x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-original-path", Value: x.up.Target})
+			at := len(x.scratch)
+			x.scratch = w.AppendTarget(x.scratch, &x.req, x.result.Prefix)
+			x.up.Target = view(x.scratch[at:])
+		}
+	}
+	if d := x.expected(); d > 0 {
+		x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-expected-rq-timeout-ms", Value: decimal(d.Milliseconds())})
+	}
+}
+
+// replyFields are the response headers of an answer that the rule makes, edited for the
+// backend too where one was picked (Envoy: Router::modify_headers_).
+func (x *exchange) replyFields() []attrs.Field {
+	fs := x.result.Rule.ReplyHeaders(x.backend, x.extra)
+	if x.cors == routing.CORSActual {
+		fs = x.origins.ApplyResponse(fs, &x.req)
+	}
+	return applyEdits(fs, x.edits)
+}
