@@ -78,6 +78,7 @@ func (e *Engine) settle(ctx context.Context, k kube.Key, limit flowcontrol.RateL
 		if h == nil || h.foreign {
 			return nil
 		}
+		was := h
 		if live {
 			u, err := client.Get(ctx, k.Name, metav1.GetOptions{})
 			if apierrors.IsNotFound(err) {
@@ -88,7 +89,8 @@ func (e *Engine) settle(ctx context.Context, k kube.Key, limit flowcontrol.RateL
 			}
 			h = stands(u)
 			h.foreign = k.Group == groupSecurity && e.foreign(u, h)
-			e.keep(k, h)
+			e.keep(k, was, h)
+			was = h
 			if h.foreign {
 				return nil
 			}
@@ -108,7 +110,7 @@ func (e *Engine) settle(ctx context.Context, k kube.Key, limit flowcontrol.RateL
 		switch {
 		case err == nil:
 			e.writes.Add(1)
-			e.keep(k, stands(res))
+			e.keep(k, was, stands(res))
 			return nil
 		case apierrors.IsNotFound(err):
 			return nil
@@ -121,11 +123,12 @@ func (e *Engine) settle(ctx context.Context, k kube.Key, limit flowcontrol.RateL
 	return fmt.Errorf("others wrote it %d times meanwhile", attempts)
 }
 
-// keep remembers how an object stands, until the watch says so too.
-func (e *Engine) keep(k kube.Key, h *held) {
+// keep remembers how an object stands, until the watch says so too. If the watch has
+// said something since it was known to stand like was, which may be newer, that counts.
+func (e *Engine) keep(k kube.Key, was, h *held) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.held[k] != nil {
+	if e.held[k] == was {
 		e.held[k] = h
 	}
 }
