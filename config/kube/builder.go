@@ -70,41 +70,41 @@ type build struct {
 	sink *[]config.Problem
 	unit *unit // that is being computed
 
-	namespaces   map[string]*Object
-	nodes        map[string]*Object
-	pods         map[string]*workload                  // by "namespace/name"
-	byIP         map[string]*workload                  // by address
-	shared       bool                                  // two workloads have one address
-	list         []*workload                           // all, ordered: pods, then entries
-	podCount     int                                   // of list
-	labelled     map[string]map[labelPlace][]*workload // pods by label, see podsByLabel; nil until it is needed
-	slices       map[string][]*Object                  // EndpointSlices by "namespace/service"
-	sliceOf      map[Key]string                        // the service of an EndpointSlice
-	users        map[string][]string                   // services by pod and address, see collectUsers; nil until it is needed
-	annotated    map[string]map[string]bool            // pods that the CNI plugin marked, by namespace
-	services     []*service                            // ordered
-	byHost       map[string][]*service                 // by hostname
-	byName       map[Key]*service                      // by object, first host of a ServiceEntry
-	ofObject     map[Key][]*service                    // by object, all hosts
-	routes       []*route
-	routeOf      map[Key]*route
-	routesOf     map[Key][]*route                // by parent
-	destRules    map[string]*ruleIndex           // by namespace, see rules
-	ruleHosts    map[Key]string                  // of DestinationRules
-	meshLocality *LocalityLB                     // of the mesh configuration
-	constraints  map[Key]*resilience.RetryBudget // by target, see retryConstraint
-	attached     map[Key][]*policy               // by target
-	targetsOf    map[Key][]Key                   // of policies
-	unreadable   map[Key]bool                    // security policies that close their namespace
-	meshRetry    *resilience.Retry               // of the mesh configuration
-	meshObj      *Object                         // the ConfigMap it stands in, nil without one
-	providers    map[string]*ExtensionProvider
-	own          map[Key]*WaypointPolicy // by target, see collectOwn
-	ownTargets   map[Key]bool            // of WaypointPolicies, also those that are missing
-	ownRoutes    bool                    // a WaypointPolicy has a route as a target
-	targeted     map[Key]bool            // of policies that have a status
-	statusOf     map[Key]*PolicyStatus
-	jwt          map[Key][]*Object
+	namespaces      map[string]*Object
+	nodes           map[string]*Object
+	pods            map[string]*workload                  // by "namespace/name"
+	byIP            map[string]*workload                  // by address
+	shared          bool                                  // two workloads have one address
+	list            []*workload                           // all, ordered: pods, then entries
+	podCount        int                                   // of list
+	labelled        map[string]map[labelPlace][]*workload // pods by label, see podsByLabel; nil until it is needed
+	slices          map[string][]*Object                  // EndpointSlices by "namespace/service"
+	sliceOf         map[Key]string                        // the service of an EndpointSlice
+	users           map[string][]string                   // services by pod and address, see collectUsers; nil until it is needed
+	annotated       map[string]map[string]bool            // pods that the CNI plugin marked, by namespace
+	services        []*service                            // ordered
+	byHost          map[string][]*service                 // by hostname
+	byName          map[Key]*service                      // by object, first host of a ServiceEntry
+	ofObject        map[Key][]*service                    // by object, all hosts
+	routes          []*route
+	routeOf         map[Key]*route
+	routesOf        map[Key][]*route      // by parent
+	destRules       map[string]*ruleIndex // by namespace, see rules
+	ruleHosts       map[Key]string        // of DestinationRules
+	meshLocality    *LocalityLB           // of the mesh configuration
+	backendPolicies map[Key]backendPolicy // by target, see collectBackendPolicies
+	attached        map[Key][]*policy     // by target
+	targetsOf       map[Key][]Key         // of policies
+	unreadable      map[Key]bool          // security policies that close their namespace
+	meshRetry       *resilience.Retry     // of the mesh configuration
+	meshObj         *Object               // the ConfigMap it stands in, nil without one
+	providers       map[string]*ExtensionProvider
+	own             map[Key]*WaypointPolicy // by target, see collectOwn
+	ownTargets      map[Key]bool            // of WaypointPolicies, also those that are missing
+	ownRoutes       bool                    // a WaypointPolicy has a route as a target
+	targeted        map[Key]bool            // of policies that have a status
+	statusOf        map[Key]*PolicyStatus
+	jwt             map[Key][]*Object
 
 	units    []*unit                   // of served services, ordered
 	unitOf   map[*service]*unit        //
@@ -185,7 +185,7 @@ func (r *build) security() {
 		r.statusOf, r.unreadable, r.targeted = map[Key]*PolicyStatus{}, map[Key]bool{}, map[Key]bool{}
 		r.collectPolicies()
 		r.collectOwn()
-		r.collectConstraints()
+		r.collectBackendPolicies()
 	})
 	live := map[*Object]*policy{}
 	keys := map[Key]bool{}

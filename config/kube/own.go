@@ -124,10 +124,17 @@ func (r *build) ownHTTP(d *config.Destination, target Key, ref func(string) int)
 	if d.Protocol == config.ProtocolTCP || d.Protocol == config.ProtocolTLS {
 		return // nothing below means anything there
 	}
-	if len(d.Routes) == 0 && d.Backend != "" && (w.Retry != nil || w.Timeouts != nil || r.meshRetry != nil) {
+	var sticky *SessionPersistence
+	if d.Backend != "" {
+		sticky = r.sessionOf(d.Backend)
+	}
+	if len(d.Routes) == 0 && d.Backend != "" && (w.Retry != nil || w.Timeouts != nil || r.meshRetry != nil || sticky != nil) {
 		rule := routing.Rule{Retry: -1, Fault: -1, Session: -1, Hash: -1, Backends: []routing.Backend{{Ref: ref(d.Backend), Weight: 1}}}
 		w.defaults(d, &rule)
 		r.meshDefault(d, &rule)
+		if sticky != nil {
+			keepSessions(d, &rule, sticky, true)
+		}
 		d.Routes, d.Implicit = []routing.Rule{rule}, true
 	}
 	if limit.Default != nil || len(limit.Descriptors) > 0 {

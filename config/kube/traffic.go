@@ -31,7 +31,7 @@ func (r *build) applyRules(b *config.Backend, s *service, p *port, sub *Subset) 
 		loadBalancer(b, t.LoadBalancer)
 	}
 	r.prioritize(b, r.localityRules(s, &t))
-	b.Settings.RetryBudget = r.retryConstraint(s)
+	b.Settings.RetryBudget = r.backendPolicies[s.obj.Key].budget
 	if x := t.RetryBudget; x != nil {
 		b.Settings.RetryBudget = retryBudget(x)
 	}

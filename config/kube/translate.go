@@ -1,15 +1,12 @@
 package kube
 
 import (
-	"cmp"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/resilience"
-	"waypoint.dev/waypoint/resilience/session"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -44,7 +41,7 @@ func (t *translator) rules(x *route) []routing.Rule {
 			t.filtered(x, &rule, h.Filters)
 			rule.Backends = t.backends(x, i, h.BackendRefs, rule.Redirect != nil)
 			t.timing(&rule, h)
-			t.session(&rule, h.SessionPersistence)
+			t.session(x, &rule, h.SessionPersistence)
 			out = append(out, t.finish(x, rule))
 		}
 	case *GRPCRoute:
@@ -56,7 +53,7 @@ func (t *translator) rules(x *route) []routing.Rule {
 			}
 			t.filtered(x, &rule, g.Filters)
 			rule.Backends = t.backends(x, i, g.BackendRefs, false)
-			t.session(&rule, g.SessionPersistence)
+			t.session(x, &rule, g.SessionPersistence)
 			out = append(out, t.finish(x, rule))
 		}
 	}
@@ -252,44 +249,6 @@ func gatewayDuration(s *string) time.Duration {
 	}
 	d, _ := time.ParseDuration(*s) // checked when it was decoded
 	return d
-}
-
-// session applies session persistence. A rule that is broken or forwards nothing
-// has none.
-func (t *translator) session(rule *routing.Rule, s *SessionPersistence) {
-	if s == nil || rule.Broken != "" || rule.Redirect != nil {
-		return
-	}
-	x := &session.Spec{
-		Scope:    rule.Kind + "/" + rule.Route + "/" + cmp.Or(rule.Name, strconv.Itoa(rule.Index)),
-		Header:   s.Type != nil && *s.Type == "Header",
-		Absolute: gatewayDuration(s.AbsoluteTimeout), Idle: gatewayDuration(s.IdleTimeout),
-		Permanent: s.CookieConfig != nil && nameOf(s.CookieConfig.LifetimeType) == "Permanent",
-	}
-	if x.Name = nameOf(s.SessionName); x.Name == "" {
-		// Rules without a name must not overwrite each other's cookies.
-		x.Name = fmt.Sprintf("waypoint-session-%08x", uint32(session.Digest(x.Scope)))
-	}
-	if x.Header {
-		x.Name = strings.ToLower(x.Name)
-	} else {
-		x.Path = cookiePath(rule)
-	}
-	rule.Session = len(t.d.Sessions)
-	t.d.Sessions = append(t.d.Sessions, x)
-}
-
-// cookiePath is the path that all matches of the rule share, or "/" (GEP-1619).
-func cookiePath(rule *routing.Rule) string {
-	path := ""
-	for i := range rule.Matches {
-		m := &rule.Matches[i].Path
-		if m.Kind != routing.PathPrefix && m.Kind != routing.PathExact || i > 0 && m.Value != path || strings.ContainsAny(m.Value, ";,\"") {
-			return "/"
-		}
-		path = m.Value
-	}
-	return cmp.Or(path, "/")
 }
 
 // l4 translates the rules of a TCPRoute or TLSRoute.

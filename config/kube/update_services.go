@@ -236,11 +236,23 @@ func (r *build) spoilTargets(d *dirty) {
 				d.open[s] = true
 			}
 			objects[t] = !secures || objects[t]
+			if k.Kind == "XBackendTrafficPolicy" {
+				r.spoilReferrers(t, d) // whose rules keep sessions by it
+			}
 		}
 	}
 	for _, u := range r.backends {
 		if objects[u.service.obj.Key] || d.backed {
 			d.backends[u] = true
+		}
+	}
+}
+
+// spoilReferrers spoils the units that looked for a service, as the backend of a rule.
+func (r *build) spoilReferrers(k Key, d *dirty) {
+	for _, u := range r.units {
+		if slices.Contains(u.keys, k) || slices.ContainsFunc(r.servicesOf(k), func(s *service) bool { return slices.Contains(u.hosts, s.host) }) {
+			d.units[u] = true
 		}
 	}
 }

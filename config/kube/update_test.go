@@ -82,7 +82,8 @@ func (g *small) manifest(kind string) string {
 			g.pick(`{"group":"","kind":"Service","name":"a"}`, `{"group":"","kind":"Service","name":"b"},{"group":"gateway.networking.k8s.io","kind":"GRPCRoute","name":"a"}`, `{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","name":"b"}`, `{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"waypoint"}`),
 			g.pick(fmt.Sprintf(`"timeouts":{"request":"%ds"}`, 1+g.n%3), `"circuitBreaker":{}`, `"outlierDetection":{"alwaysEjectOneHost":true}`))
 	case "XBackendTrafficPolicy":
-		return fmt.Sprintf(`{"apiVersion":"gateway.networking.x-k8s.io/v1alpha1","kind":"XBackendTrafficPolicy",%s},"spec":{"targetRefs":[{"group":"","kind":"Service","name":"%s"}],"retryConstraint":{"budget":{"percent":%d}}}}`, meta, g.pick("a", "b"), 10+g.n%3)
+		return fmt.Sprintf(`{"apiVersion":"gateway.networking.x-k8s.io/v1alpha1","kind":"XBackendTrafficPolicy",%s},"spec":{"targetRefs":[{"group":"","kind":"Service","name":"%s"}],%s}}`, meta, g.pick("a", "b"),
+			g.pick(fmt.Sprintf(`"retryConstraint":{"budget":{"percent":%d}}`, 10+g.n%3), fmt.Sprintf(`"sessionPersistence":{"sessionName":"s%d"}`, g.n%3), `"sessionPersistence":{"type":"Header"},"retryConstraint":{}`))
 	case "DestinationRule":
 		return fmt.Sprintf(`{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule",%s},"spec":{%s"host":"%s","trafficPolicy":{"outlierDetection":{"consecutive5xxErrors":%d}},"subsets":[{"name":"%s","labels":{"v":"0"}}]}}`, meta,
 			g.pick("", "", "", `"exportTo":["."],`, `"workloadSelector":{"matchLabels":{"v":"0"}},`), g.pick("a", "b", "c.bank.svc.cluster.local", "z.example.com", "*.example.com", "*"), 1+g.n%3, g.pick("v0", "v1"))
