@@ -38,8 +38,8 @@ func (f *meshFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.network, "network", "", "network of this waypoint")
 	fs.StringVar(&f.domain, "domain", "cluster.local", "DNS domain of the cluster")
 	fs.StringVar(&f.normalization, "path-normalization", "BASE", "NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES")
-	fs.StringVar(&f.locality, "locality", "", "region/zone/subzone of this waypoint, for locality failover and traffic distribution (default: every endpoint is equally near)")
-	fs.StringVar(&f.node, "node", "", "node of this waypoint, for traffic distribution")
+	fs.StringVar(&f.locality, "locality", "", "region/zone/subzone of this waypoint, for locality failover and traffic distribution (default: that of --node, else every endpoint is equally near)")
+	fs.StringVar(&f.node, "node", "", "node of this waypoint, for traffic distribution; the topology labels of a Node of this name say its locality too")
 	fs.StringToStringVar(&f.labels, "labels", nil, "labels of this waypoint's pod, key=value, for failoverPriority")
 }
 

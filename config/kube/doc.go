@@ -14,8 +14,8 @@
 // A build is kept, as tables of the objects and units computed from them. Changes of
 // services, endpoints, workloads, routes, policies and DestinationRules spoil the units
 // that they touch, which alone are computed again; a unit notes which services it
-// looked for, also in vain. A Gateway, a namespace, a node or the mesh configuration
-// acts everywhere and builds anew. Both give the same.
+// looked for, also in vain. A namespace that means something else to what is in it, a
+// Gateway or the mesh configuration acts everywhere and builds anew. Both give the same.
 //
 // Nothing fails as a whole: an object that cannot be read keeps its last good
 // version, a security policy without one denies its targets, a broken route rule

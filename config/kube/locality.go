@@ -128,7 +128,7 @@ func (r *build) prioritize(b *config.Backend, l *balance.LocalityRules) {
 	if l == nil || b.Balance.Kind == balance.Passthrough {
 		return
 	}
-	here := &balance.Place{Locality: r.opts.Locality, Network: r.mesh.Network, Node: r.opts.Node, Labels: r.opts.Labels}
+	here := &balance.Place{Locality: r.here(), Network: r.mesh.Network, Node: r.opts.Node, Labels: r.opts.Labels}
 	if len(l.Distribute) == 0 && !r.placed(l) {
 		return // this proxy does not know where it is: everything is equally near
 	}

@@ -13,8 +13,8 @@ const maxUpdate = 512
 
 // update brings the build up to changed objects. It returns false when it cannot;
 // the build is then of no more use. Services, endpoints, workloads, routes, policies
-// and DestinationRules are followed; what acts everywhere, a Gateway, a namespace, a
-// node or the mesh configuration, is not.
+// and DestinationRules are followed, and namespaces and nodes on which little hangs;
+// what acts everywhere, a Gateway or the mesh configuration, is not.
 func (r *build) update(keys []Key) bool {
 	if len(keys) > maxUpdate || r.gw == nil {
 		return false
@@ -40,6 +40,14 @@ func (r *build) update(keys []Key) bool {
 			}
 		case k.Kind == "WorkloadEntry":
 			if !r.updateEntry(k, d) {
+				return false
+			}
+		case k.Kind == "Namespace" && k.Group == "":
+			if !r.updateNamespace(k) {
+				return false
+			}
+		case k.Kind == "Node" && k.Group == "":
+			if !r.updateNode(k, d) {
 				return false
 			}
 		case k.Kind == "Service" && k.Group == "", k.Kind == "ServiceEntry":
