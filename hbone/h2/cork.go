@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"encoding/binary"
 	"net"
 	"sync"
 )
@@ -17,9 +18,10 @@ import (
 type Cork struct {
 	net.Conn
 
-	mu   sync.Mutex
-	held bool
-	buf  []byte
+	mu      sync.Mutex
+	held    bool
+	buf     []byte
+	records int // of the hold, as far as they left whole
 }
 
 // NewCork returns a Cork on nc, not held.
@@ -28,7 +30,7 @@ func NewCork(nc net.Conn) *Cork { return &Cork{Conn: nc} }
 // Hold makes Write gather until Flush.
 func (k *Cork) Hold() {
 	k.mu.Lock()
-	k.held = true
+	k.held, k.records = true, 0
 	k.mu.Unlock()
 }
 
@@ -48,22 +50,39 @@ func (k *Cork) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush ends a hold and writes what it gathered.
-func (k *Cork) Flush() error {
+// Flush ends a hold and writes what it gathered. records is how many of the TLS
+// records of the hold the connection took whole.
+func (k *Cork) Flush() (records int, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held = false
-	if len(k.buf) == 0 {
-		return nil
+	if len(k.buf) > 0 {
+		err = k.out()
 	}
-	return k.out()
+	return k.records, err
 }
 
 func (k *Cork) out() error {
-	_, err := k.Conn.Write(k.buf)
+	n, err := k.Conn.Write(k.buf)
+	k.records += wholeRecords(k.buf[:n])
 	putBuf(k.buf)
 	k.buf = nil
 	return err
+}
+
+// wholeRecords counts the TLS records in b, by the lengths in their headers (RFC
+// 8446 section 5.1).
+func wholeRecords(b []byte) (n int) {
+	const header = 5
+	for len(b) >= header {
+		size := header + int(binary.BigEndian.Uint16(b[3:]))
+		if len(b) < size {
+			break
+		}
+		b = b[size:]
+		n++
+	}
+	return n
 }
 
 // CloseWrite closes the writing side of the connection below, if it can.

@@ -150,18 +150,22 @@ func (c *Conn) flushOnce() {
 const tlsRecord = 16 << 10
 
 // writeOut returns how many bytes may have left: on TLS those of whole records,
-// since a part of one means nothing to the peer, and all of them where records were
-// gathered.
+// since a part of one means nothing to the peer.
 func (c *Conn) writeOut(buf []byte) (int, error) {
 	if c.cork == nil || len(buf) <= tlsRecord {
 		return c.nc.Write(buf)
 	}
 	c.cork.Hold()
 	_, err := c.nc.Write(buf)
-	if ferr := c.cork.Flush(); err == nil {
+	records, ferr := c.cork.Flush()
+	if err == nil {
 		err = ferr
 	}
-	return len(buf), err
+	if err == nil {
+		return len(buf), nil
+	}
+	// Every record but the last is full; one that is not counts as if it were.
+	return min(len(buf), records*tlsRecord), err
 }
 
 // kick has the buffer flushed without blocking the caller. The reader uses it:
