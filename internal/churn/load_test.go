@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	proxyhttp1 "waypoint.dev/waypoint/proxy/http1"
 )
 
 // kind of load.
@@ -31,8 +33,7 @@ type failure struct {
 	kind  kind
 	id    string
 	post  bool
-	begun bool      // a 200 had arrived
-	since time.Time // of the answer before, on the same connection; zero: none
+	begun bool // a 200 had arrived
 	what  string
 }
 
@@ -46,36 +47,46 @@ func (f failure) String() string {
 
 // load is what the clients do and remember.
 type load struct {
-	urls [kinds]string
+	urls [][kinds]string // of each fleet
 	ids  atomic.Uint64
-	sent [kinds]atomic.Uint64
+	sent [kinds]atomic.Int64
 
 	mu       sync.Mutex
 	failures []failure // guarded by mu
 	posts    []string  // guarded by mu
 }
 
-// run sends requests of one kind, one after the other, until ctx ends.
+// run sends requests of one kind, one after the other, until ctx ends: GET and POST
+// in turn, to each fleet in turn.
 func (l *load) run(ctx context.Context, k kind) {
-	tr := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
+	tr := &http.Transport{
+		MaxIdleConnsPerHost: 1, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		// A server may close an idle connection at any time, and what then crosses the
+		// close is lost (RFC 9112 section 9.5). So a client gives one up before its
+		// server does: here, what idled for half of the time that a connection which
+		// drains still has for a last request.
+		IdleConnTimeout: proxyhttp1.DrainGrace / 2,
+	}
 	if k != http1 {
 		tr.Protocols = new(http.Protocols)
 		tr.Protocols.SetUnencryptedHTTP2(true)
 	}
 	defer tr.CloseIdleConnections()
-	var last time.Time
 	for i := 0; ctx.Err() == nil; i++ {
 		id := fmt.Sprintf("churn-%d", l.ids.Add(1))
-		f := failure{kind: k, id: id, post: k == grpc || i%2 == 1, since: last}
+		f := failure{kind: k, id: id, post: k == grpc || i%2 == 1}
 		if f.post {
 			l.mu.Lock()
 			l.posts = append(l.posts, id)
 			l.mu.Unlock()
 		}
 		l.sent[k].Add(1)
-		f.what = l.one(tr, &f)
+		size := 500
+		if i%8 > 5 {
+			size = 40_000 // more than a TLS record, or what waits for a head
+		}
+		f.what = one(tr, l.urls[i/2%len(l.urls)][k], &f, size)
 		f.at = time.Now()
-		last = f.at
 		if f.what == "" {
 			continue
 		}
@@ -85,18 +96,18 @@ func (l *load) run(ctx context.Context, k kind) {
 	}
 }
 
-// one sends a request and says what was wrong with its answer. The round trip is
+// one sends a request, with so large a body if it is a POST, and says what was wrong with its answer. The round trip is
 // the transport's alone: http.Client would send a failed request again.
-func (l *load) one(tr *http.Transport, f *failure) string {
+func one(tr *http.Transport, url string, f *failure, size int) string {
 	// A request that has begun is waited for, even behind the end of the run.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	method, body := "GET", io.Reader(nil)
 	if f.post {
 		method = "POST"
-		body = bytes.NewReader(message(500))
+		body = bytes.NewReader(message(size))
 	}
-	req, err := http.NewRequestWithContext(ctx, method, l.urls[f.kind]+"/shop.Cart/Add", body)
+	req, err := http.NewRequestWithContext(ctx, method, url+"/shop.Cart/Add", body)
 	if err != nil {
 		return err.Error()
 	}

@@ -1,7 +1,9 @@
 package churn
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,24 +11,53 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
-	"testing"
 	"time"
 
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/internal/testmesh"
 )
 
-// ledger is what the apps saw: how often each request id arrived.
+// ledger is what the apps saw: how often each request id arrived. The zero value is
+// ready for use.
 type ledger struct {
 	mu   sync.Mutex
 	seen map[string]int // guarded by mu
+	next chan struct{}  // guarded by mu: closed at the next request; nil: nobody waits
 }
 
 func (l *ledger) add(id string) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen == nil {
+		l.seen = map[string]int{}
+	}
 	l.seen[id]++
-	l.mu.Unlock()
+	if l.next != nil {
+		close(l.next)
+		l.next = nil
+	}
+}
+
+// await is count that waits for the first one, as long as ctx lasts: an HTTP/2
+// server has read a request before the goroutine runs that notes it.
+func (l *ledger) await(ctx context.Context, id string) int {
+	for {
+		l.mu.Lock()
+		n := l.seen[id]
+		if l.next == nil {
+			l.next = make(chan struct{})
+		}
+		next := l.next
+		l.mu.Unlock()
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return 0
+		}
+	}
 }
 
 func (l *ledger) count(id string) int {
@@ -35,121 +66,48 @@ func (l *ledger) count(id string) int {
 	return l.seen[id]
 }
 
-// wires is a listener whose connections can be cut with RST, or fall silent: what
-// is written to them then gets nowhere, and nobody is told.
-type wires struct {
-	net.Listener
-	silent atomic.Bool
-	rst    atomic.Bool
-
-	mu    sync.Mutex
-	conns map[*wire]struct{} // guarded by mu
-}
-
-// wire hides what else a socket can do: hbone would read around Read.
-type wire struct {
-	net.Conn
-	w    *wires
-	once sync.Once
-}
-
-func listen(addr string) (*wires, error) {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return &wires{Listener: ln, conns: map[*wire]struct{}{}}, nil
-}
-
-func (w *wires) Accept() (net.Conn, error) {
-	nc, err := w.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	c := &wire{Conn: nc, w: w}
-	if w.rst.Load() {
-		abort(nc)
-	}
-	w.mu.Lock()
-	w.conns[c] = struct{}{}
-	w.mu.Unlock()
-	return c, nil
-}
-
-// abort makes the next Close a RST.
-func abort(nc net.Conn) { nc.(*net.TCPConn).SetLinger(0) }
-
-// cut resets every connection there is and returns how many.
-func (w *wires) cut() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for c := range w.conns {
-		abort(c.Conn)
-		c.Conn.Close()
-	}
-	return len(w.conns)
-}
-
-func (c *wire) Write(p []byte) (int, error) {
-	if c.w.silent.Load() {
-		return len(p), nil
-	}
-	return c.Conn.Write(p)
-}
-
-func (c *wire) Close() error {
-	c.once.Do(func() {
-		c.w.mu.Lock()
-		delete(c.w.conns, c)
-		c.w.mu.Unlock()
-	})
-	return c.Conn.Close()
-}
-
 // pod is one pod's life: an app, and the node proxy in front of it.
 type pod struct {
-	ip   netip.Addr
 	node *testmesh.Node
-	door *wires // HBONE
+	door *door // HBONE
 	srv  *http.Server
-	back *wires // the app's port
 }
 
-func startPod(t *testing.T, ip netip.Addr, cfg hbone.ServerConfig, l *ledger) *pod {
-	t.Helper()
-	p := &pod{ip: ip}
-	var err error
-	if p.back, err = listen(ip.String() + ":8080"); err != nil {
-		t.Fatal(err)
+func startPod(n *network, ip netip.Addr, cfg hbone.ServerConfig, l *ledger) (*pod, error) {
+	back, err := net.Listen("tcp", ip.String()+":8080")
+	if err != nil {
+		return nil, err
 	}
-	if p.door, err = listen(fmt.Sprintf("%v:%d", ip, testmesh.HBONEPort)); err != nil {
-		t.Fatal(err)
+	p := new(pod)
+	if p.door, err = n.listen(fmt.Sprintf("%v:%d", ip, testmesh.HBONEPort)); err != nil {
+		back.Close()
+		return nil, err
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	p.srv = &http.Server{Handler: app{l}, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second}
-	go p.srv.Serve(p.back)
-	p.node = testmesh.ServeNode(p.door, ip, cfg, nil)
-	return p
+	go p.srv.Serve(back)
+	p.node = testmesh.ServeNode(p.door, ip, cfg, nil, testmesh.Deliver)
+	return p, nil
 }
 
-// reset resets every connection, and those to come.
-func (p *pod) reset() {
-	p.door.rst.Store(true)
-	p.back.rst.Store(true)
-	p.door.cut()
-	p.back.cut()
-}
-
-// freeze makes the pod silent, without closing anything. Its app goes on noting
-// what arrives.
+// freeze makes the pod silent, without closing anything. It goes on noting what
+// arrives.
 func (p *pod) freeze() { p.door.silent.Store(true) }
 
-// close frees the addresses.
-func (p *pod) close() {
-	p.srv.Close()
-	p.node.Close()
+// drain sends everyone away and waits until they have gone.
+func (p *pod) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), hears)
+	defer cancel()
+	return p.node.Drain(ctx)
+}
+
+// die resets every connection and frees the addresses. When it returns the app has
+// read all that the pod was given, and noted it.
+func (p *pod) die() error {
+	err := p.door.close()
+	return errors.Join(err, p.node.Close(), p.srv.Close())
 }
 
 // app answers after a moment, and gRPC as gRPC.

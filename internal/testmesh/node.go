@@ -26,6 +26,7 @@ const HBONEPort = 15008
 type Node struct {
 	pod   netip.Addr
 	admit func(peer attrs.Principal) bool
+	join  func(tunnel, app hbone.Conn)
 	srv   *hbone.Server
 	ln    net.Listener
 	wg    sync.WaitGroup
@@ -42,13 +43,14 @@ func NewNode(pod netip.Addr, src identity.Source, admit func(attrs.Principal) bo
 	if err != nil {
 		return nil, fmt.Errorf("testmesh: node of %v: %w", pod, err)
 	}
-	return ServeNode(ln, pod, hbone.ServerConfig{TLS: src, Log: log}, admit), nil
+	return ServeNode(ln, pod, hbone.ServerConfig{TLS: src, Log: log}, admit, Splice), nil
 }
 
 // ServeNode is NewNode on a listener and with a server configuration of the
-// caller's. It owns ln.
-func ServeNode(ln net.Listener, pod netip.Addr, cfg hbone.ServerConfig, admit func(attrs.Principal) bool) *Node {
-	n := &Node{pod: pod, admit: admit, ln: ln, peers: map[string]int{}}
+// caller's. It owns ln. join connects a tunnel with the application: [Splice], or
+// [Deliver].
+func ServeNode(ln net.Listener, pod netip.Addr, cfg hbone.ServerConfig, admit func(attrs.Principal) bool, join func(tunnel, app hbone.Conn)) *Node {
+	n := &Node{pod: pod, admit: admit, join: join, ln: ln, peers: map[string]int{}}
 	n.srv = hbone.NewServer(cfg, n)
 	n.wg.Go(func() { n.srv.Serve(ln) })
 	return n
@@ -88,7 +90,7 @@ func (n *Node) ServeTunnel(t *hbone.Tunnel) {
 		app.Close()
 		return
 	}
-	Splice(t, app)
+	n.join(t, app)
 }
 
 // Peers is how many tunnels each identity has opened.
@@ -120,7 +122,8 @@ func (n *Node) Origins() []string {
 	return slices.Clone(n.origins)
 }
 
-// Close cuts every tunnel, as a node that vanishes does.
+// Close cuts every tunnel, as a node that vanishes does, and waits for what joins
+// them with the application.
 func (n *Node) Close() error {
 	err := n.srv.Close()
 	n.ln.Close()
@@ -146,4 +149,26 @@ func pour(dst, src hbone.Conn) {
 		return
 	}
 	dst.CloseWrite()
+}
+
+// Deliver is Splice for an application that must read all that came through the
+// tunnel before it broke: a break ends what it reads, as FIN does, and what it then
+// answers is dropped. It returns when the application has closed.
+func Deliver(tunnel, app hbone.Conn) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := io.Copy(app, tunnel); err != nil {
+			tunnel.Reset()
+		}
+		app.CloseWrite()
+	})
+	if _, err := io.Copy(tunnel, app); err != nil {
+		tunnel.Reset()
+		io.Copy(io.Discard, app)
+	} else {
+		tunnel.CloseWrite()
+	}
+	wg.Wait()
+	tunnel.Close()
+	app.Close()
 }
