@@ -2,6 +2,7 @@ package feed
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 )
 
@@ -30,8 +31,7 @@ func (m *mesh) fill(t testing.TB, s *Store) {
 		m.put(t, s, `{"apiVersion":"v1","kind":"Node","metadata":{"name":"node-%d","labels":{"topology.kubernetes.io/zone":"z%d"}}}`, i, i%3)
 	}
 	for i := range m.services {
-		m.put(t, s, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"s%d","namespace":"shop","labels":{"app":"s%d"}},
-			"spec":{"clusterIP":"10.%d.%d.%d","selector":{"app":"s%d"},"ports":[{"name":"http","port":80,"targetPort":8080}]}}`, i, i, 96+i>>16, i>>8&255, i&255, i)
+		m.service(t, s, i, 0)
 		for p := range m.pods {
 			m.pod(t, s, i, p)
 		}
@@ -48,12 +48,25 @@ func (m *mesh) ip(i, p int) string {
 	return fmt.Sprintf("10.%d.%d.%d", 128+n>>16, n>>8&255, n&255)
 }
 
-func (m *mesh) pod(t testing.TB, s *Store, i, p int) {
+// service puts a service, with a second port unless it is 0.
+func (m *mesh) service(t testing.TB, s *Store, i, second int) {
+	more := ""
+	if second > 0 {
+		more = fmt.Sprintf(`,{"name":"more","port":%d,"targetPort":8080}`, second)
+	}
+	m.put(t, s, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"s%d","namespace":"shop","labels":{"app":"s%d"}},
+		"spec":{"clusterIP":"10.%d.%d.%d","selector":{"app":"s%d"},"ports":[{"name":"http","port":80,"targetPort":8080}%s]}}`, i, i, 96+i>>16, i>>8&255, i&255, i, more)
+}
+
+func (m *mesh) pod(t testing.TB, s *Store, i, p int) { m.podAs(t, s, i, p, "s"+strconv.Itoa(i)) }
+
+// podAs puts a pod of a service account.
+func (m *mesh) podAs(t testing.TB, s *Store, i, p int, account string) {
 	m.put(t, s, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"s%d-%d","namespace":"shop","labels":{"app":"s%d","version":"v1","pod-template-hash":"abc"},
 		"annotations":{"ambient.istio.io/redirection":"enabled"},"ownerReferences":[{"kind":"ReplicaSet","name":"s%d-abc","controller":true}]},
-		"spec":{"serviceAccountName":"s%d","nodeName":"node-%d","containers":[{"name":"app","image":"app:1","ports":[{"name":"http","containerPort":8080}]}]},
+		"spec":{"serviceAccountName":"%s","nodeName":"node-%d","containers":[{"name":"app","image":"app:1","ports":[{"name":"http","containerPort":8080}]}]},
 		"status":{"phase":"Running","podIP":"%s","podIPs":[{"ip":"%s"}],"conditions":[{"type":"Ready","status":"True"}]}}`,
-		i, p, i, i, i, (i+p)%50, m.ip(i, p), m.ip(i, p))
+		i, p, i, i, account, (i+p)%50, m.ip(i, p), m.ip(i, p))
 }
 
 // slice puts the endpoints of a service, of which one may be unready.

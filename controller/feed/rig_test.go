@@ -148,6 +148,13 @@ func (w *waypoint) first() time.Duration {
 	return w.took[0].Round(time.Millisecond)
 }
 
+// builds counts them.
+func (w *waypoint) builds() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.built
+}
+
 // until waits for a model of which ok says yes.
 func (w *waypoint) until(t testing.TB, what string, ok func(*config.Model) bool) *config.Model {
 	t.Helper()
