@@ -28,7 +28,7 @@ var cluster *lab.Lab
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := sandbox.Enter(); err != nil {
+	if err := sandbox.Enter(prepare); err != nil {
 		fmt.Fprintln(os.Stderr, "chart:", err)
 		os.Exit(1)
 	}
@@ -40,15 +40,40 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// prepare builds and downloads what is missing, outside of the namespaces, where there is
+// a network.
+func prepare() error {
+	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
+	defer cancel()
+	repo, cache, err := folders()
+	if err != nil {
+		return err
+	}
+	if _, err := build.All(ctx, repo, cache, *fresh, os.Stdout); err != nil {
+		return err
+	}
+	for _, m := range []string{"istio.io/api", "sigs.k8s.io/gateway-api"} {
+		if _, err := moduleFile(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// folders are the root of the repository and where built binaries are kept.
+func folders() (repo, cache string, err error) {
+	repo, err = filepath.Abs("../..")
+	return repo, filepath.Join(repo, "conformance", ".cache"), err
+}
+
 func run(m *testing.M) (code int, err error) {
-	repo, err := filepath.Abs("../..")
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	repo, cache, err := folders()
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
-	defer cancel()
-	cache := filepath.Join(repo, "conformance", ".cache")
-	bins, err := build.All(ctx, repo, cache, *fresh, os.Stdout)
+	bins, err := build.All(ctx, repo, cache, false, os.Stdout)
 	if err != nil {
 		return 0, err
 	}
@@ -68,8 +93,6 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer logs.Close()
-	ctx, cancel = context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
 	cluster, err = lab.Start(ctx, lab.Options{
 		Binaries: bins, Dir: dir, Log: slog.New(slog.NewTextHandler(logs, nil)),
 		// Istio's definitions come later, in a test.

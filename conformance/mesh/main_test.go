@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envKubeconfig) != "" {
 		os.Exit(m.Run())
 	}
-	if err := sandbox.Enter(); err != nil {
+	if err := sandbox.Enter(prepare); err != nil {
 		fmt.Fprintln(os.Stderr, "mesh:", err)
 		os.Exit(1)
 	}
@@ -57,17 +57,36 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// prepare builds and downloads what is missing, outside of the namespaces, where there is
+// a network.
+func prepare() error {
+	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
+	defer cancel()
+	repo, cache, err := folders()
+	if err != nil {
+		return err
+	}
+	if _, err := build.All(ctx, repo, cache, *fresh, os.Stdout); err != nil {
+		return err
+	}
+	_, err = customResources(repo)
+	return err
+}
+
+// folders are the root of the repository and where built binaries are kept.
+func folders() (repo, cache string, err error) {
+	repo, err = filepath.Abs("../..")
+	return repo, filepath.Join(repo, "conformance", ".cache"), err
+}
+
 func run(m *testing.M) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	repo, err := filepath.Abs("../..")
+	repo, cache, err := folders()
 	if err != nil {
 		return 0, err
 	}
-	cache := filepath.Join(repo, "conformance", ".cache")
-	bctx, cancel := context.WithTimeout(ctx, buildLimit)
-	defer cancel()
-	binaries, err = build.All(bctx, repo, cache, *fresh, os.Stdout)
+	binaries, err = build.All(ctx, repo, cache, false, os.Stdout)
 	if err != nil {
 		return 0, err
 	}

@@ -20,10 +20,16 @@ const NodeIP = "10.244.0.1"
 const entered = "WAYPOINT_LAB_NODE"
 
 // Enter makes sure that the process runs in network and mount namespaces of its own. The
-// first time it runs the same command again inside new ones, passes signals on and exits
-// with its exit code; inside it sets up the node's network and returns.
-func Enter() error {
+// first time it calls prepare, runs the same command again inside new ones, passes signals
+// on and exits with its exit code; inside it sets up the node's network and returns.
+//
+// prepare has the machine's network, which nothing has inside: what is downloaded is
+// downloaded there.
+func Enter(prepare func() error) error {
 	if os.Getenv(entered) == "" {
+		if err := prepare(); err != nil {
+			return err
+		}
 		code, err := reexec()
 		if err != nil {
 			return err
