@@ -35,19 +35,15 @@ func (x *exchange) forward() {
 	}
 	x.body()
 	x.clockStarts()
+	defer x.dropRetry() // a contained panic must not keep the place
 	var (
-		retries  int
-		retrying bool // a place among the backend's retries is taken
-		again    bool // the free repeat on a fresh connection was used
-		out      outcome
+		retries int
+		again   bool // the free repeat on a fresh connection was used
+		out     outcome
 	)
 	for {
 		x.rec.Attempts++
 		out = x.try(st, retries, again)
-		if retrying {
-			st.limits.ReleaseRetry()
-			retrying = false
-		}
 		if out.done {
 			break
 		}
@@ -63,12 +59,11 @@ func (x *exchange) forward() {
 			x.fail(out.failure, v.Reason == resilience.ReasonExhausted)
 			break
 		}
-		if st.limits.AcquireRetry() != nil {
+		if !out.retry && !x.takeRetry() {
 			x.rec.Flags |= telemetry.FlagUO
 			x.fail(out.failure, false)
 			break
 		}
-		retrying = true
 		retries++
 		if f := x.backoff(retries); f == failClient {
 			out = x.left()
@@ -79,11 +74,29 @@ func (x *exchange) forward() {
 			break
 		}
 	}
-	if retrying {
-		st.limits.ReleaseRetry()
-	}
+	x.dropRetry()
 	ticket.Done(x.hostFault(out.failure), x.outcomeStatus())
 	x.finishBody()
+}
+
+// takeRetry takes a place among the backend's retries, from here to the end of the
+// retry. The one of an earlier retry of this exchange is given back first: that is over
+// (Envoy: RetryStateImpl::resetRetry).
+func (x *exchange) takeRetry() bool {
+	x.dropRetry()
+	l := &stateOf(x.target).limits
+	if l.AcquireRetry() != nil {
+		return false
+	}
+	x.retrying = l
+	return true
+}
+
+func (x *exchange) dropRetry() {
+	if x.retrying != nil {
+		x.retrying.ReleaseRetry()
+		x.retrying = nil
+	}
 }
 
 // spent reports whether an attempt without an answer is none that counts: a kept
@@ -254,6 +267,10 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 		out.failure = failNoHost
 		return out
 	}
+	spec := x.target.Spec.Load()
+	hp := x.p.poolOf(ep.Host)
+	x.host = hp.infoOf(ep, spec, x.target.Key)
+	x.rec.Upstream, x.rec.Dest, x.rec.Service, x.rec.UpstreamCluster = ep.Addr, x.host.peer, x.host.service, x.host.cluster
 	if err := st.limits.AcquireRequest(); err != nil {
 		out.failure = failOverflow
 		return out
@@ -264,10 +281,6 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 		st.limits.ReleaseRequest()
 	}()
 	x.tried = append(x.tried, ep)
-	spec := x.target.Spec.Load()
-	hp := x.p.poolOf(ep.Host)
-	x.host = hp.infoOf(ep, spec, x.target.Key)
-	x.rec.Upstream, x.rec.Dest, x.rec.Service, x.rec.UpstreamCluster = ep.Addr, x.host.peer, x.host.service, x.host.cluster
 
 	out = x.send(hp, ep, spec, st, retries, fresh)
 

@@ -88,8 +88,9 @@ type exchange struct {
 	// the attempt under way
 	tried      []*balance.Endpoint
 	host       *hostInfo
-	started    bool        // the response head went out, or a 1xx
-	sent       atomic.Bool // the whole request went upstream
+	retrying   *resilience.Limits // among whose retries it has a place; nil: none
+	started    bool               // the response head went out, or a 1xx
+	sent       atomic.Bool        // the whole request went upstream
 	src        source
 	gathered   gathered
 	pump       pump  // of the first attempt that needs one
@@ -247,7 +248,7 @@ func (x *exchange) reset() {
 	x.clock.reset()
 	clear(x.tried)
 	x.tried = x.tried[:0]
-	x.host, x.started, x.streaming = nil, false, false
+	x.host, x.retrying, x.started, x.streaming = nil, nil, false, false
 	x.pumping, x.pumped, x.once, x.generation, x.keepServer = nil, false, false, 0, false
 	x.rawReceived, x.rawSent, x.released = 0, 0, false
 	x.pump.x, x.pump.cl = nil, nil

@@ -131,9 +131,7 @@ func (x *exchange) response(cl codec.Client, h *codec.ResponseHead, retries int)
 		out.reason = v.Reason
 		switch {
 		case v.Retry && x.canReplay():
-			if stateOf(x.target).limits.AcquireRetry() == nil {
-				// The place is taken again behind the verdict; this only asks.
-				stateOf(x.target).limits.ReleaseRetry()
+			if x.takeRetry() {
 				x.giveUp(cl)
 				out.retry = true
 				return out

@@ -58,6 +58,7 @@ type BackendEvents struct {
 
 	Ejections, HeldIn, Returns atomic.Uint64 // of endpoints; HeldIn: the maximum ejection percent refused it
 	Opened                     atomic.Uint64 // circuit breakers
+	Refused                    resilience.Refusals
 }
 
 // State is the State hook of config.Env.
@@ -69,6 +70,7 @@ func (v *BackendEvents) State(b *config.Backend, prev any) any {
 			outliers: resilience.NewDetector(func(e resilience.Event) { v.outlier(key, e) }),
 			circuit:  func(from, to string) { v.circuit(key, from, to) },
 		}
+		s.limits.Join(&v.Refused)
 	}
 	s.origin.Store(originate.New(b, s.origin.Load(), v.Identity, v.Log))
 	s.limits.Update(&b.Settings)
@@ -89,6 +91,9 @@ func stateOf(t *config.Target) *backendState {
 	}
 	return unlimited
 }
+
+// Usage is a reading of the backend's limits, for the admin port.
+func (s *backendState) Usage() resilience.Usage { return s.limits.Usage() }
 
 // connectionGone gives the place of a connection back.
 func (s *backendState) connectionGone() {

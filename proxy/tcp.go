@@ -147,16 +147,18 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 		if len(tried) > 0 && tried[len(tried)-1] == ep {
 			break // there is no other one
 		}
-		if st.limits.AcquireConnection() != nil {
+		info := p.poolOf(ep.Host).infoOf(ep, spec, target.Key)
+		r.Service, r.UpstreamCluster = info.service, info.cluster
+		if !s.admit(st) {
 			r.Flags |= telemetry.FlagUO
 			r.Details = "overflow"
 			return nil
 		}
 		tried = append(tried, ep)
-		info := p.poolOf(ep.Host).infoOf(ep, spec, target.Key)
-		r.Upstream, r.Dest, r.Service, r.UpstreamCluster = ep.Addr, info.peer, info.service, info.cluster
+		r.Upstream, r.Dest = ep.Addr, info.peer
 		r.Attempts++
 		conn, err := p.connect(ep, &spec.Settings, st.origin.Load(), originate.Use{Source: s.t.conn.Source, Dest: s.t.conn.Dest}, time.Time{})
+		st.limits.ReleasePending()
 		if err == nil {
 			ep.Host.Active.Add(1)
 			st.outliers.Report(ep, resilience.FailureNone, 200) // failures count in a row
@@ -174,6 +176,19 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 		r.TransportFailure = err.Error()
 	}
 	return nil
+}
+
+// admit takes a connection, and its place among the pending until it is there, as
+// Envoy's pools do for bytes as for requests.
+func (s *session) admit(st *backendState) bool {
+	if st.limits.AcquirePending() != nil {
+		return false
+	}
+	if st.limits.AcquireConnection() != nil {
+		st.limits.ReleasePending()
+		return false
+	}
+	return true
 }
 
 func (s *session) pick(target *config.Target, tried []*balance.Endpoint) *balance.Endpoint {

@@ -37,6 +37,17 @@ type Limits struct {
 	window rate                        // with RetryBudget.Interval
 }
 
+// Refusals counts what the limits of many backends refused. The zero value is ready;
+// the counters only grow.
+type Refusals struct {
+	Connections, Pending, Requests, Retries atomic.Uint64
+}
+
+// Join makes l count what it refuses in r as well. It comes before l is used.
+func (l *Limits) Join(r *Refusals) {
+	l.connections.all, l.pending.all, l.requests.all, l.retries.all = &r.Connections, &r.Pending, &r.Requests, &r.Retries
+}
+
 // NewLimits returns the limits that s asks for.
 func NewLimits(s *Settings) *Limits {
 	l := new(Limits)
@@ -66,7 +77,9 @@ func (l *Limits) AcquireConnection() error { return l.connections.take(ErrMaxCon
 // ReleaseConnection gives it back.
 func (l *Limits) ReleaseConnection() { l.connections.put() }
 
-// AcquirePending takes a place among the requests that wait for a connection.
+// AcquirePending takes a place among the requests that wait for a connection: for one
+// to be dialed, or to be given back where there are as many as may be. Such a request
+// has its place among those in flight as well.
 func (l *Limits) AcquirePending() error { return l.pending.take(ErrMaxPending) }
 
 // ReleasePending gives it back.
@@ -87,8 +100,8 @@ func (l *Limits) AcquireRequest() error {
 func (l *Limits) ReleaseRequest() { l.requests.put() }
 
 // AcquireRetry takes a place among the retries in flight, from the backoff to the
-// end of the try. With a budget, retries may be a share of the requests active
-// and pending (Envoy), or, with an interval, of those begun within it, but always
+// end of the try. With a budget, retries may be a share of the requests in flight,
+// which are Envoy's active and pending, or, with an interval, of those begun within it, but always
 // the configured minimum.
 func (l *Limits) AcquireRetry() error {
 	b := l.budget.Load()
@@ -99,7 +112,7 @@ func (l *Limits) AcquireRetry() error {
 		requests, retries := l.window.sum(b.Interval)
 		allowed := max(b.Percent/100*requests, b.MinRetryRate*b.Interval.Seconds())
 		if retries+1 > allowed && l.retries.used.Load() >= int64(b.MinConcurrent) {
-			l.retries.refused.Add(1)
+			l.retries.refuse()
 			return ErrRetryBudget
 		}
 		l.window.count(b.Interval, 0, 1)
@@ -108,9 +121,8 @@ func (l *Limits) AcquireRetry() error {
 	}
 	for {
 		n := l.retries.used.Load()
-		active := l.requests.used.Load() + l.pending.used.Load()
-		if n >= max(int64(b.Percent/100*float64(active)), int64(b.MinConcurrent)) {
-			l.retries.refused.Add(1)
+		if n >= max(int64(b.Percent/100*float64(l.requests.used.Load())), int64(b.MinConcurrent)) {
+			l.retries.refuse()
 			return ErrRetryBudget
 		}
 		if l.retries.used.CompareAndSwap(n, n+1) {
@@ -145,6 +157,14 @@ type gate struct {
 	used    atomic.Int64
 	max     atomic.Int64 // 0: unlimited
 	refused atomic.Uint64
+	all     *atomic.Uint64 // counts with refused; nil: nobody asks
+}
+
+func (g *gate) refuse() {
+	g.refused.Add(1)
+	if g.all != nil {
+		g.all.Add(1)
+	}
 }
 
 // limit sets the maximum; Istio writes "unlimited" as 2^32-1, or leaves it 0.
@@ -167,7 +187,7 @@ func (g *gate) takeN(n int64) bool {
 	if g.tryN(n) {
 		return true
 	}
-	g.refused.Add(1)
+	g.refuse()
 	return false
 }
 

@@ -98,7 +98,7 @@ func TestRetryBudget(t *testing.T) {
 		{"zero percent", RetryBudget{MinConcurrent: 2}, 100, 0, 2},
 		{"no minimum", RetryBudget{Percent: 20}, 10, 0, 2},
 		{"twenty percent", RetryBudget{Percent: 20, MinConcurrent: 3}, 100, 0, 20},
-		{"pending counts", RetryBudget{Percent: 20, MinConcurrent: 3}, 50, 50, 20},
+		{"pending are in flight already", RetryBudget{Percent: 20, MinConcurrent: 3}, 50, 50, 10},
 		{"rounded down", RetryBudget{Percent: 25, MinConcurrent: 1}, 11, 0, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"crypto/x509"
 	"encoding/pem"
+	"math"
 	"slices"
 	"time"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
@@ -20,6 +22,42 @@ type Backend struct {
 	Missing   string     `json:"missing,omitempty"`
 	Available int        `json:"available"`
 	Endpoints []Endpoint `json:"endpoints"`
+	Limits    *Limits    `json:"limits,omitempty"`
+}
+
+// Limits is what of a backend is in use, and how often a limit refused more.
+type Limits struct {
+	Connections Limit `json:"connections"`
+	Pending     Limit `json:"pending"`
+	Requests    Limit `json:"requests"`
+	Retries     Limit `json:"retries"`
+}
+
+// Limit is one of them.
+type Limit struct {
+	InUse   int64  `json:"inUse"`
+	Max     uint32 `json:"max,omitempty"` // 0: unlimited
+	Refused uint64 `json:"refused"`
+}
+
+func limits(t *config.Target, s *resilience.Settings) *Limits {
+	state, ok := t.State().(interface{ Usage() resilience.Usage })
+	if !ok {
+		return nil
+	}
+	u := state.Usage()
+	return &Limits{
+		Connections: Limit{u.Connections, known(s.MaxConnections), u.ConnectionsRefused}, Pending: Limit{u.Pending, known(s.MaxPending), u.PendingRefused},
+		Requests: Limit{u.Requests, known(s.MaxRequests), u.RequestsRefused}, Retries: Limit{u.Retries, known(s.MaxRetries), u.RetriesRefused},
+	}
+}
+
+// known is a maximum without Istio's word for none, 2^32-1.
+func known(limit uint32) uint32 {
+	if limit == math.MaxUint32 {
+		return 0
+	}
+	return limit
 }
 
 // Endpoint is one place of a backend.
@@ -39,7 +77,7 @@ func Backends(s *config.Snapshot) []Backend {
 	out := []Backend{}
 	s.Targets(func(t *config.Target) bool {
 		spec, set := t.Spec.Load(), t.Set.Load()
-		b := Backend{Key: t.Key, Service: spec.Service.Host, Protocol: Protocol(spec.Protocol), Missing: spec.Missing, Available: set.Available(), Endpoints: []Endpoint{}}
+		b := Backend{Key: t.Key, Service: spec.Service.Host, Protocol: Protocol(spec.Protocol), Missing: spec.Missing, Available: set.Available(), Endpoints: []Endpoint{}, Limits: limits(t, &spec.Settings)}
 		for _, e := range set.Endpoints() {
 			b.Endpoints = append(b.Endpoints, endpoint(e))
 		}

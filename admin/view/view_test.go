@@ -2,6 +2,7 @@ package view
 
 import (
 	"encoding/json"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/routing"
 )
@@ -30,15 +32,22 @@ func snapshot(t *testing.T) *config.Snapshot {
 			Refs: []string{"cart|80"}, Backend: "cart|80",
 			Routes: []routing.Rule{{Route: "shop/r", Kind: "HTTPRoute", Retry: -1, Fault: -1, Session: -1, Hash: -1, Backends: []routing.Backend{{Weight: 1}}}},
 		}},
-		Backends: map[string]*config.Backend{"cart|80": {Key: "cart|80", Endpoints: []*balance.Endpoint{
+		Backends: map[string]*config.Backend{"cart|80": {Key: "cart|80", Settings: resilience.Settings{MaxPending: 7, MaxRequests: math.MaxUint32}, Endpoints: []*balance.Endpoint{
 			{Key: "a", Addr: netip.MustParseAddrPort("10.0.0.7:8080"), Tunnel: netip.MustParseAddrPort("10.0.0.7:15008"), Identity: "spiffe://x"},
 			{Key: "b", Hostname: "db.example", Health: balance.Unhealthy},
 		}}},
 		Workloads: []*config.Workload{{UID: "w", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("fd00::7")}}},
 	}
-	s, _ := config.Compile(m, nil, config.Env{})
+	s, _ := config.Compile(m, nil, config.Env{State: func(*config.Backend, any) any { return usage{} }})
 	new(config.Store).Swap(s)
 	return s
+}
+
+// usage stands for the state of a backend.
+type usage struct{}
+
+func (usage) Usage() resilience.Usage {
+	return resilience.Usage{Connections: 1, Pending: 2, Requests: 3, Retries: 4, PendingRefused: 5}
 }
 
 func TestConfig(t *testing.T) {
@@ -64,6 +73,9 @@ func TestBackends(t *testing.T) {
 	got := Backends(snapshot(t))
 	if len(got) != 1 || len(got[0].Endpoints) != 2 || got[0].Available != 1 {
 		t.Fatalf("%+v", got)
+	}
+	if want := (Limits{Connections: Limit{InUse: 1}, Pending: Limit{2, 7, 5}, Requests: Limit{InUse: 3}, Retries: Limit{InUse: 4}}); *got[0].Limits != want {
+		t.Errorf("limits %+v, want %+v", *got[0].Limits, want)
 	}
 	if e := got[0].Endpoints; e[0].Tunnel != "10.0.0.7:15008" || e[1].Address != "db.example" || e[1].Health != "unhealthy" {
 		t.Errorf("%+v", e)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"waypoint.dev/waypoint/resilience"
@@ -16,13 +18,14 @@ var (
 	descPanics   = gauge("waypoint_panics_total", "Panics contained to one tunnel. Each is a bug and was logged.")
 	descEjected  = prometheus.NewDesc("waypoint_outlier_events_total", "What outlier detection did with endpoints.", []string{"event"}, nil)
 	descCircuits = gauge("waypoint_circuit_breakers_opened_total", "Times that an error-rate circuit breaker opened.")
+	descOverflow = prometheus.NewDesc("waypoint_overflow_total", "Times that a limit of a backend was reached: of connections (HTTP waits then), pending, requests and retries.", []string{"limit"}, nil)
 	descShed     = prometheus.NewDesc("waypoint_overload_shed_total", "Work refused, with 503 or for connections by closing them, since the process had too much of the resource.", []string{"resource"}, nil)
 	descCertEnds = gauge("waypoint_certificate_expiration_timestamp_seconds", "When the waypoint's own certificate ends.")
 )
 
 // Describe implements prometheus.Collector.
 func (in *instance) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTunnels, descUpdates, descErrors, descPanics, descEjected, descCircuits, descShed, descCertEnds} {
+	for _, d := range []*prometheus.Desc{descTunnels, descUpdates, descErrors, descPanics, descEjected, descCircuits, descOverflow, descShed, descCertEnds} {
 		ch <- d
 	}
 }
@@ -39,6 +42,9 @@ func (in *instance) Collect(ch chan<- prometheus.Metric) {
 	send(descCircuits, prometheus.CounterValue, float64(in.events.Opened.Load()))
 	for event, n := range map[string]uint64{"ejected": in.events.Ejections.Load(), "held_in": in.events.HeldIn.Load(), "returned": in.events.Returns.Load()} {
 		ch <- prometheus.MustNewConstMetric(descEjected, prometheus.CounterValue, float64(n), event)
+	}
+	for limit, n := range map[string]*atomic.Uint64{"connections": &in.events.Refused.Connections, "pending": &in.events.Refused.Pending, "requests": &in.events.Refused.Requests, "retries": &in.events.Refused.Retries} {
+		ch <- prometheus.MustNewConstMetric(descOverflow, prometheus.CounterValue, float64(n.Load()), limit)
 	}
 	shed(ch, resilience.Connections, uint64(in.server.Stats().OverLimit))
 	for _, r := range []resilience.Resource{resilience.Streams, resilience.Requests, resilience.Pending, resilience.Bytes} {
