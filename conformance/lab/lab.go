@@ -1,24 +1,13 @@
 package lab
 
 import (
-	"bufio"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -81,9 +70,9 @@ type Lab struct {
 
 	opts    Options
 	applier *applier
-	box     *exec.Cmd
-	boxEnd  chan struct{}
 	close   []func() // in the order of their making
+
+	box box
 }
 
 // Start brings a cluster up. The process must be inside a node's namespaces
@@ -107,7 +96,11 @@ func (l *Lab) start(ctx context.Context) error {
 	done := func(what string) {
 		l.opts.Log.Info(what, "after", time.Since(begin).Round(time.Millisecond))
 	}
-	if err := l.startBox(ctx); err != nil {
+	if err := l.writeBoxFiles(); err != nil {
+		return err
+	}
+	l.close = append(l.close, l.StopControlPlane)
+	if err := l.StartControlPlane(ctx); err != nil {
 		return err
 	}
 	done("the control plane serves")
@@ -236,97 +229,3 @@ func (l *Lab) connect() error {
 	l.applier, err = newApplier(cfg, l.Dynamic)
 	return err
 }
-
-// startBox runs the control plane and waits until it serves.
-func (l *Lab) startBox(ctx context.Context) error {
-	dir := filepath.Join(l.opts.Dir, "box")
-	if err := l.writeBoxFiles(dir); err != nil {
-		return err
-	}
-	logs, err := os.Create(filepath.Join(l.opts.Dir, "logs", "control-plane.log"))
-	if err != nil {
-		return err
-	}
-	defer logs.Close()
-	cmd := exec.Command(l.opts.Binaries.Box, "-dir", dir, "-advertise", sandbox.NodeIP, "-services", services)
-	cmd.Stderr = logs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	l.boxEnd = make(chan struct{})
-	started, ready := make(chan error, 1), make(chan error, 1)
-	go func() {
-		// Pdeathsig follows the thread that started the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(l.boxEnd)
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		r := bufio.NewReader(out)
-		line, err := r.ReadString('\n')
-		if err == nil && strings.TrimSpace(line) != "ready" {
-			err = fmt.Errorf("it says %q", line)
-		}
-		ready <- err
-		_, _ = io.Copy(io.Discard, r)
-		_ = cmd.Wait()
-	}()
-	if err := <-started; err != nil {
-		return fmt.Errorf("control plane: %w", err)
-	}
-	l.box = cmd
-	// SIGKILL: without its etcd an API server hangs on SIGTERM for minutes.
-	l.close = append(l.close, func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-l.boxEnd
-	})
-	select {
-	case err := <-ready:
-		if err != nil {
-			return fmt.Errorf("control plane: %w (see %s)", err, logs.Name())
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(startLimit):
-		return errors.New("control plane: not ready within " + startLimit.String())
-	}
-}
-
-func (l *Lab) writeBoxFiles(dir string) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return err
-	}
-	pub, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return err
-	}
-	l.Kubeconfig = filepath.Join(dir, "kubeconfig")
-	for name, data := range map[string][]byte{
-		"sa.key":     pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
-		"sa.pub":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pub}),
-		"tokens.csv": []byte(adminToken + `,admin,admin,"system:masters"` + "\n"),
-		"kubeconfig": fmt.Appendf(nil, kubeconfig, apiPort, adminToken),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// kubeconfig trusts whatever certificate the API server made for itself: nobody else can
-// be in the node's network.
-const kubeconfig = `apiVersion: v1
-kind: Config
-clusters: [{name: lab, cluster: {server: "https://127.0.0.1:%d", insecure-skip-tls-verify: true}}]
-users: [{name: admin, user: {token: %s}}]
-contexts: [{name: lab, context: {cluster: lab, user: admin}}]
-current-context: lab
-`

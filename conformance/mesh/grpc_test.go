@@ -12,6 +12,7 @@ import (
 // TestGRPCHeaderModifier is MeshGRPCRouteRequestHeaderModifier, which the suite has from
 // version 1.7 on: a match by header and the filter's three operations, on gRPC.
 func TestGRPCHeaderModifier(t *testing.T) {
+	t.Parallel()
 	const ns = "rpc"
 	apps(t, ns, meshed(), "client", "front", "back")
 	rule := func(kind, filter string) string {

@@ -40,6 +40,9 @@ var cluster *lab.Lab
 
 var binaries *build.Binaries
 
+// logs is where those of the lab are.
+var logs string
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(envKubeconfig) != "" {
@@ -102,17 +105,18 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, err
 	}
-	logs, err := os.Create(filepath.Join(dir, "lab.log"))
+	logs = filepath.Join(dir, "logs")
+	out, err := os.Create(filepath.Join(dir, "lab.log"))
 	if err != nil {
 		return 0, err
 	}
-	defer logs.Close()
+	defer out.Close()
 	begin := time.Now()
 	sctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	cluster, err = lab.Start(sctx, lab.Options{
 		Binaries: binaries, Dir: dir, CRDs: crds,
-		Log: slog.New(slog.NewTextHandler(logs, nil)),
+		Log: slog.New(slog.NewTextHandler(out, nil)),
 	})
 	if err != nil {
 		return 0, err
@@ -126,6 +130,11 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	if err := cluster.WaitGateway(sctx, meshNamespace, waypointName); err != nil {
+		return 0, err
+	}
+	// Own tests wait more than they compute. Those that need the mesh for themselves come
+	// first, one after another.
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		return 0, err
 	}
 	say("cluster up after %v, waypoint ready after %v", up.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))

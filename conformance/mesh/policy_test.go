@@ -7,6 +7,7 @@ import (
 
 // TestAuthorization runs a policy with path templates, by caller, method and path.
 func TestAuthorization(t *testing.T) {
+	t.Parallel()
 	const ns = "guarded"
 	apps(t, ns, meshed(), "friend", "stranger", "front")
 	apply(t, `{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: profiles, namespace: guarded},

@@ -23,6 +23,9 @@ import (
 // settle is how long a change may take to be seen everywhere. The suite grants 30 s.
 const settle = 10 * time.Second
 
+// poll is how often what has no event is asked for.
+const poll = 25 * time.Millisecond
+
 // eventually asks until there is no error.
 func eventually(t *testing.T, ask func() error) {
 	t.Helper()
@@ -35,7 +38,7 @@ func eventually(t *testing.T, ask func() error) {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(poll)
 	}
 }
 

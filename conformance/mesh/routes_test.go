@@ -17,6 +17,7 @@ spec: {parentRefs: [{group: "", kind: Service, name: %s, port: 80}], rules: %s}}
 // TestRoutes looks at what the suite does not: the Location of redirects, paths after a
 // rewrite, mirrored requests, CORS, timeouts and retries.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	const ns = "shop"
 	apps(t, ns, meshed(), "client", "front", "back", "copy")
 	c := newCaller(t, ns, "client")

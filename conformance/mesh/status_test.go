@@ -70,6 +70,7 @@ func expectStatus(t *testing.T, kind schema.GroupVersionResource, ns, name strin
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	const ns = "status"
 	apps(t, ns, meshed(), "front")
 	// A Service that no waypoint serves.
@@ -128,6 +129,7 @@ func TestStatus(t *testing.T) {
 // TestConflict is GEP-1294: of an HTTPRoute and a GRPCRoute of one Service and port only
 // one kind applies, and the other learns so.
 func TestConflict(t *testing.T) {
+	t.Parallel()
 	const ns = "conflict"
 	apps(t, ns, meshed(), "client", "front")
 	grpc := func(name string) string {
@@ -157,6 +159,7 @@ spec: {parentRefs: [{group: "", kind: Service, name: front, port: 80}], rules: [
 // TestConsumerRoute: a route in the client's namespace replaces the producer's, for that
 // namespace's clients, and falls back when it goes.
 func TestConsumerRoute(t *testing.T) {
+	t.Parallel()
 	apps(t, "producer", meshed(), "front", "client")
 	apps(t, "consumer", meshed(), "client")
 	mark := func(v string) string {

@@ -44,9 +44,6 @@ func TestSuite(t *testing.T) {
 	if len(want) != meshTests {
 		t.Fatalf("the suite has %d mesh tests, want %d", len(want), meshTests)
 	}
-	if cluster != nil {
-		awaitClean(t)
-	}
 	begin := time.Now()
 	opts := options(t)
 	opts.SupportedFeatures = supported
@@ -113,7 +110,9 @@ func options(t *testing.T) suite.ConformanceOptions {
 				"istio.io/use-waypoint":           waypointName,
 				"istio.io/use-waypoint-namespace": meshNamespace,
 			},
-			CleanupBaseResources: true, CleanupTestResources: true,
+			// What the suite's tests share stays for the negative controls, which take it as it
+			// is: it takes as long to start as all tests take to run.
+			CleanupBaseResources: false, CleanupTestResources: true,
 			Mode: "default", TimeoutConfig: config.DefaultTimeoutConfig(),
 			ConformanceProfiles: []suite.ConformanceProfileName{suite.MeshHTTPConformanceProfileName, suite.MeshGRPCConformanceProfileName},
 			Implementation:      implementation(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -45,7 +47,7 @@ func All(ctx context.Context, repo, cache string, fresh bool, progress io.Writer
 	lab := filepath.Join(repo, "conformance", "lab")
 	echo := filepath.Join(lab, "echo")
 	b := &Binaries{}
-	for _, t := range []struct {
+	targets := []struct {
 		target
 		out *string
 	}{
@@ -55,12 +57,26 @@ func All(ctx context.Context, repo, cache string, fresh bool, progress io.Writer
 		{target{name: "waypoint", dir: repo, pkg: "./cmd/waypoint"}, &b.Waypoint},
 		{target{name: "waypoint-controller", dir: repo, pkg: "./cmd/waypoint-controller"}, &b.Controller},
 		{target{name: "forwarder", dir: lab, pkg: "./cmd/forwarder"}, &b.Forwarder},
-	} {
-		path, err := t.build(ctx, cache, fresh, progress)
-		if err != nil {
-			return nil, fmt.Errorf("build: %s: %w", t.name, err)
+	}
+	// What is kept takes all of the machine while it is built; the others link, each on
+	// one core.
+	var wg sync.WaitGroup
+	errs := make([]error, len(targets))
+	for i, t := range targets {
+		build := func() {
+			if *t.out, errs[i] = t.build(ctx, cache, fresh, progress); errs[i] != nil {
+				errs[i] = fmt.Errorf("build: %s: %w", t.name, errs[i])
+			}
 		}
-		*t.out = path
+		if t.kept {
+			build()
+		} else {
+			wg.Go(build)
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return b, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
@@ -105,6 +106,25 @@ func (k *Kubelet) Exec(ctx context.Context, namespace, pod, name string, args []
 		return 0, fmt.Errorf("kubelet: pod %s/%s: %w", namespace, pod, err)
 	}
 	return c.exec(ctx, args, s)
+}
+
+// Signal sends a signal to the processes of a pod's container; the only container is meant
+// by "". One that ends by it is started again.
+func (k *Kubelet) Signal(namespace, pod, name string, sig syscall.Signal) error {
+	w := k.find(namespace, pod)
+	if w == nil {
+		return fmt.Errorf("kubelet: pod %s/%s does not run here", namespace, pod)
+	}
+	c, err := w.container(name)
+	if err != nil {
+		return fmt.Errorf("kubelet: pod %s/%s: %w", namespace, pod, err)
+	}
+	p := c.process()
+	if p == nil {
+		return fmt.Errorf("kubelet: pod %s/%s: %w", namespace, pod, sandbox.ErrEnded)
+	}
+	p.Signal(sig)
+	return nil
 }
 
 // Net returns the network of a running pod, for clients that are to be one of its

@@ -197,7 +197,7 @@ func exitCode(s *os.ProcessState) int {
 // the process has ended.
 func (p *Process) Stop(grace time.Duration) {
 	if grace > 0 {
-		p.signal(syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		t := time.NewTimer(grace)
 		defer t.Stop()
 		select {
@@ -205,12 +205,12 @@ func (p *Process) Stop(grace time.Duration) {
 		case <-t.C:
 		}
 	}
-	p.signal(syscall.SIGKILL)
+	p.Signal(syscall.SIGKILL)
 	<-p.done
 }
 
-// signal reaches the process group, so that children go as well.
-func (p *Process) signal(s syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, s) }
+// Signal reaches the process group, so that children get it as well.
+func (p *Process) Signal(s syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, s) }
 
 // Streams are the ends of a command run inside a container; nil ones are /dev/null.
 type Streams struct {

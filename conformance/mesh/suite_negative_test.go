@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -34,7 +33,7 @@ func TestForwardOnly(t *testing.T) {
 	img.Files = map[string]string{"/usr/local/bin/waypoint": binaries.Forwarder, "/forward": filepath.Dir(table)}
 	img.Env = []string{"FORWARD=/forward/forward"}
 	replaceWaypoint(t, img)
-	out := runSuite(t, time.Second)
+	out := runSuite(t)
 	failed, passed := results(out)
 	say("with a forward-only waypoint %d of the suite's tests fail; %v passes", len(failed), passed)
 	if len(failed) < wantFailed || len(failed)+len(passed) != meshTests {
@@ -45,7 +44,7 @@ func TestForwardOnly(t *testing.T) {
 // TestKilled runs the suite without any waypoint.
 func TestKilled(t *testing.T) {
 	replaceWaypoint(t, kubelet.Image{Entrypoint: []string{"/absent"}})
-	out := runSuite(t, time.Second/2) // nothing can come that is worth waiting for
+	out := runSuite(t)
 	failed, _ := results(out)
 	say("without a waypoint %d of the suite's tests fail", len(failed))
 	if len(failed) < meshTests {
@@ -116,43 +115,26 @@ func publishEndpoints(ctx context.Context, table string) {
 	}
 }
 
+// patience is that of a run that is to fail: nothing can come that is worth waiting for.
+const patience = 500 * time.Millisecond
+
 // runSuite runs the suite in a process of its own, with little patience, and returns what
 // it prints; it must fail.
-func runSuite(t *testing.T, patience time.Duration) string {
+func runSuite(t *testing.T) string {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	awaitClean(t)
 	cmd := exec.CommandContext(t.Context(), self, "-test.run", "^TestSuite$", "-test.v", "-test.parallel", "16")
 	cmd.Env = append(os.Environ(), envKubeconfig+"="+cluster.Kubeconfig, envPatience+"="+patience.String(), "REPORT=")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err == nil {
+	out, err := cmd.CombinedOutput()
+	if err == nil {
 		t.Error("the suite passes")
 	}
-	return out.String()
-}
-
-// awaitClean waits until the namespaces of an earlier run of the suite have gone: it makes
-// new ones of the same name.
-func awaitClean(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
-	defer cancel()
-	if err := lab.Wait(ctx, "the end of the suite's namespaces", func() (bool, error) {
-		list, err := cluster.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return false, err
-		}
-		for i := range list.Items {
-			if strings.HasPrefix(list.Items[i].Name, "gateway-conformance-") {
-				return false, nil
-			}
-		}
-		return true, nil
-	}); err != nil {
+	if err := os.WriteFile(filepath.Join(logs, t.Name()+".log"), out, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return string(out)
 }
 
 var resultLine = regexp.MustCompile(`(?m)^    --- (PASS|FAIL): TestSuite/(\w+) `)
