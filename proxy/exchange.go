@@ -142,6 +142,7 @@ func newExchange() *exchange {
 		out:     make([]attrs.Field, 0, fieldRoom),
 		scratch: make([]byte, 0, scratchRoom),
 	}
+	x.rec.Reset()
 	x.leaving.x, x.cutting.x = x, x
 	x.onGone = func() {
 		x.told.Add(1)
@@ -174,7 +175,6 @@ var exchanges = sync.Pool{New: func() any { return newExchange() }}
 func (x *exchange) begin(t *tunnel, srv codec.Server) {
 	x.p, x.t, x.srv, x.in = t.p, t, srv, srv.Head()
 	x.now = time.Now()
-	x.rec.Reset()
 	x.rec.Start = x.now
 	x.rec.Shard = t.shard
 	x.rec.Source, x.rec.MutualTLS = t.peer, t.mutual
@@ -254,19 +254,25 @@ func (x *exchange) reset() {
 	x.pump.x, x.pump.cl = nil, nil
 	x.sent.Store(false)
 	x.reqCount, x.respCount = messageCount{}, messageCount{}
-	x.rec = telemetry.Record{}
+	x.rec.Reset()
 	x.gone.Store(false)
 	x.cut.Store(false)
 	x.denial.Store(nil)
 }
 
-// emptied returns fs without elements, of a room worth keeping.
+// emptied returns fs without elements, of a room worth keeping. It clears what was
+// used: the elements and, behind them, those of a longer list before. To clear all
+// of the room would cost more memory traffic than the rest of a small request.
 func emptied(fs []attrs.Field) []attrs.Field {
 	if cap(fs) > maxFieldRoom {
 		return make([]attrs.Field, 0, fieldRoom)
 	}
+	used := len(fs)
 	fs = fs[:cap(fs)]
-	clear(fs)
+	for used < len(fs) && fs[used].Name != "" {
+		used++
+	}
+	clear(fs[:used])
 	return fs[:0]
 }
 

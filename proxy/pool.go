@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,11 +33,11 @@ type hostPool struct {
 	info atomic.Pointer[hostInfo]
 
 	mu      sync.Mutex
-	idle    []*h1Conn            // guarded by mu: last used at the end
-	busy    map[*h1Conn]struct{} // guarded by mu
-	multi   []*h2Conn            // guarded by mu
-	dialing chan struct{}        // guarded by mu: closed when the HTTP/2 dial under way ends
-	closed  bool                 // guarded by mu: nothing is kept any more
+	idle    []*h1Conn     // guarded by mu: last used at the end
+	busy    []*h1Conn     // guarded by mu: each knows its place
+	multi   []*h2Conn     // guarded by mu
+	dialing chan struct{} // guarded by mu: closed when the HTTP/2 dial under way ends
+	closed  bool          // guarded by mu: nothing is kept any more
 }
 
 // h1Conn is an HTTP/1 connection to an endpoint.
@@ -49,6 +50,8 @@ type h1Conn struct {
 	idle   time.Duration     // fixed
 	born   time.Time         // fixed
 	life   time.Duration     // fixed: 0 none
+
+	place int // guarded by pool.mu: in busy; negative: not there
 
 	// owned by whoever has the connection: an exchange, or the pool under its mu
 	served uint32
@@ -78,7 +81,7 @@ func (p *Proxy) poolOf(h *balance.Host) *hostPool {
 	if hp, _ := h.Pool.Load().(*hostPool); hp != nil && hp.p == p {
 		return hp
 	}
-	hp := &hostPool{p: p, host: h, busy: make(map[*h1Conn]struct{})}
+	hp := &hostPool{p: p, host: h}
 	if !h.Pool.CompareAndSwap(nil, hp) {
 		if cur := h.Pool.Load().(*hostPool); cur.p == p {
 			return cur
@@ -127,13 +130,13 @@ func (hp *hostPool) pendH1(ep *balance.Endpoint, set *resilience.Settings, st *b
 		st.connectionGone()
 		return lease{}, err
 	}
-	c := &h1Conn{pool: hp, state: st, origin: origin, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration}
+	c := &h1Conn{pool: hp, place: -1, state: st, origin: origin, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration}
 	c.ClientConn = http1.NewClientConn(conn, http1.ClientOptions{
 		MaxHead:  hp.p.opts.MaxResponseHead,
 		Released: func(_ *http1.ClientConn, reusable bool) { hp.put(c, reusable) },
 	})
 	hp.mu.Lock()
-	hp.busy[c] = struct{}{}
+	hp.enter(c)
 	hp.mu.Unlock()
 	return lease{Client: c.Client()}, nil
 }
@@ -177,7 +180,7 @@ func (hp *hostPool) takeIdle(origin *originate.Origin) *h1Conn {
 		c := hp.idle[n-1]
 		hp.idle[n-1] = nil
 		hp.idle = hp.idle[:n-1]
-		hp.busy[c] = struct{}{}
+		hp.enter(c)
 		hp.mu.Unlock()
 		// Stray bytes behind a response, or its end: not alive.
 		if c.origin == origin && c.Reusable() && !c.expired(time.Now()) && c.Alive() {
@@ -197,7 +200,7 @@ func (hp *hostPool) put(c *h1Conn, reusable bool) {
 	}
 	c.since = now
 	hp.mu.Lock()
-	delete(hp.busy, c)
+	hp.leave(c)
 	if hp.closed {
 		hp.mu.Unlock()
 		hp.drop(c)
@@ -211,7 +214,7 @@ func (hp *hostPool) put(c *h1Conn, reusable bool) {
 // drop closes a connection that was taken out of idle, or is busy.
 func (hp *hostPool) drop(c *h1Conn) {
 	hp.mu.Lock()
-	delete(hp.busy, c)
+	hp.leave(c)
 	hp.mu.Unlock()
 	_ = c.Close()
 	c.state.connectionGone()
@@ -276,10 +279,7 @@ func (hp *hostPool) shut() {
 	hp.closed = true
 	idle, multi := hp.idle, hp.multi
 	hp.idle, hp.multi = nil, nil
-	busy := make([]*h1Conn, 0, len(hp.busy))
-	for c := range hp.busy {
-		busy = append(busy, c)
-	}
+	busy := slices.Clone(hp.busy)
 	hp.mu.Unlock()
 	for _, c := range idle {
 		hp.drop(c)

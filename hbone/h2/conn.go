@@ -66,6 +66,7 @@ type Conn struct {
 	unsent      map[uint32]int64 // DATA bytes that never left, by stream; see Stream.Unsent
 	control     int              // control frames among them
 	flushing    bool
+	flushSize   int // bytes of the last flush
 	flushSeq    uint64
 	flushed     sync.Cond // a flush ended
 	turns       int       // streams taken from waiters that have not run yet: 0 or 1

@@ -169,7 +169,7 @@ func appendBlock(b []byte, h *Head) []byte {
 // appendHead appends h as HEADERS and, if it is longer than the peer's frames,
 // CONTINUATION. c.mu is held.
 func (c *Conn) appendHead(id uint32, h *Head, end bool) {
-	c.wbuf = growBuf(c.wbuf, frameHeaderLen+headSize(h))
+	c.grow(frameHeaderLen + headSize(h))
 	at := len(c.wbuf)
 	var f http2.Flags
 	if end {
@@ -195,7 +195,7 @@ func (c *Conn) appendHead(id uint32, h *Head, end bool) {
 		if k == len(block) {
 			f |= http2.FlagHeadersEndHeaders
 		}
-		c.wbuf = growBuf(c.wbuf, frameHeaderLen+k)
+		c.grow(frameHeaderLen + k)
 		c.wbuf = appendFrameHeader(c.wbuf, k, t, f, id)
 		c.wbuf = append(c.wbuf, block[:k]...)
 		if block = block[k:]; len(block) == 0 {

@@ -47,16 +47,19 @@ func (c *Conn) onData(fh http2.FrameHeader) error {
 	}
 	c.mu.Unlock()
 
-	code, why := s.admit(n, data, end)
+	taken, code, why := s.admit(&c.rd, n, data, end)
 	if code != http2.ErrCodeNo {
 		if err := c.discard(data+pad, n); err != nil {
 			return err
 		}
 		return c.streamErr(id, code, why)
 	}
-	taken, err := s.fillFrom(&c.rd, data)
-	if err != nil {
-		return err
+	if taken < data {
+		more, err := s.fillFrom(&c.rd, data-taken)
+		if err != nil {
+			return err
+		}
+		taken += more
 	}
 	if over := n - taken; over > 0 { // padding, and what a released stream left
 		if err := c.discard(data+pad-taken, over); err != nil {
@@ -101,25 +104,56 @@ func (c *Conn) discard(k, n int) error {
 }
 
 // admit accounts for a DATA frame of n bytes, data of them payload, and says
-// what is wrong with it.
-func (s *Stream) admit(n, data int, end bool) (http2.ErrCode, string) {
+// what is wrong with it. Payload that is in the read buffer and fits into the tail
+// chunk, as that of small frames does, is taken along: a second turn at the lock,
+// which may wait for the consumer, is for what the network still holds.
+func (s *Stream) admit(rd *reader, n, data int, end bool) (taken int, code http2.ErrCode, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.eof:
-		return http2.ErrCodeStreamClosed, "DATA after the end of stream"
+		return 0, http2.ErrCodeStreamClosed, "DATA after the end of stream"
 	case !s.gotHead:
-		return http2.ErrCodeProtocol, "DATA before the head"
+		return 0, http2.ErrCodeProtocol, "DATA before the head"
 	}
 	s.avail -= int64(n)
 	if s.avail < 0 {
-		return http2.ErrCodeFlowControl, "stream window exceeded"
+		return 0, http2.ErrCodeFlowControl, "stream window exceeded"
 	}
 	got := s.received.Add(int64(data))
 	if s.length >= 0 && (got > s.length || end && got < s.length) {
-		return http2.ErrCodeProtocol, "DATA does not match content-length"
+		return 0, http2.ErrCodeProtocol, "DATA does not match content-length"
 	}
-	return http2.ErrCodeNo, ""
+	if data == 0 || s.released || s.rerr != nil {
+		return 0, http2.ErrCodeNo, ""
+	}
+	p := rd.peek(data)
+	if p == nil {
+		return 0, http2.ErrCodeNo, ""
+	}
+	if t := s.tailFor(data); len(t.buf)-t.w >= data {
+		t.w += copy(t.buf[t.w:], p)
+		rd.r += data
+		taken = data
+		s.rcond.Signal()
+	}
+	return taken, http2.ErrCodeNo, ""
+}
+
+// tailFor returns a tail chunk with room, for n bytes if it is a new one. s.mu is
+// held.
+func (s *Stream) tailFor(n int) *chunk {
+	t := s.tail
+	if t == nil || t.w == len(t.buf) {
+		t = getChunk(n)
+		if s.tail == nil {
+			s.first = t
+		} else {
+			s.tail.next = t
+		}
+		s.tail = t
+	}
+	return t
 }
 
 // fillFrom reads n bytes of payload into s and returns how many it kept: all,
@@ -131,16 +165,7 @@ func (s *Stream) fillFrom(rd *reader, n int) (kept int, err error) {
 			s.mu.Unlock()
 			return kept, nil
 		}
-		t := s.tail
-		if t == nil || t.w == len(t.buf) {
-			t = getChunk(n - kept)
-			if s.tail == nil {
-				s.first = t
-			} else {
-				s.tail.next = t
-			}
-			s.tail = t
-		}
+		t := s.tailFor(n - kept)
 		s.filling = true // the consumer must leave the tail alone
 		w := t.w
 		s.mu.Unlock()

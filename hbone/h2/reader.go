@@ -106,14 +106,19 @@ func (b *reader) full(p []byte) error {
 	return nil
 }
 
-// take returns the next n bytes as a view of the buffer, or nil if they are not
+// peek returns the next n bytes as a view of the buffer, or nil if they are not
 // all there.
-func (b *reader) take(n int) []byte {
+func (b *reader) peek(n int) []byte {
 	if b.w-b.r < n {
 		return nil
 	}
-	p := b.buf[b.r : b.r+n]
-	b.r += n
+	return b.buf[b.r : b.r+n]
+}
+
+// take is peek of bytes that are read thereby.
+func (b *reader) take(n int) []byte {
+	p := b.peek(n)
+	b.r += len(p)
 	return p
 }
 

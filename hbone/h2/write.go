@@ -16,6 +16,16 @@ func appendFrameHeader(b []byte, n int, t http2.FrameType, f http2.Flags, id uin
 		byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
 }
 
+// grow makes room for n more bytes in wbuf. An empty one starts as large as the last
+// flush was, so that frames that gather are not copied from size to size. c.mu is
+// held.
+func (c *Conn) grow(n int) {
+	if c.wbuf == nil {
+		n = max(n, min(c.flushSize, largeBuf))
+	}
+	c.wbuf = growBuf(c.wbuf, n)
+}
+
 // appendControl appends a small frame. It closes the connection when too many
 // wait for a peer that does not read. c.mu is held.
 func (c *Conn) appendControl(t http2.FrameType, f http2.Flags, id uint32, payload ...byte) {
@@ -31,7 +41,7 @@ func (c *Conn) appendControl(t http2.FrameType, f http2.Flags, id uint32, payloa
 		c.closeLocked(&ConnError{Code: http2.ErrCodeEnhanceYourCalm, Reason: "control frames pile up unread"})
 		return
 	}
-	c.wbuf = growBuf(c.wbuf, frameHeaderLen+len(payload))
+	c.grow(frameHeaderLen + len(payload))
 	c.wbuf = appendFrameHeader(c.wbuf, len(payload), t, f, id)
 	c.wbuf = append(c.wbuf, payload...)
 }
@@ -42,7 +52,7 @@ func be32(v uint32) (b [4]byte) {
 }
 
 func (c *Conn) appendSettings(list []http2.Setting) {
-	c.wbuf = growBuf(c.wbuf, frameHeaderLen+6*len(list))
+	c.grow(frameHeaderLen + 6*len(list))
 	c.wbuf = appendFrameHeader(c.wbuf, 6*len(list), http2.FrameSettings, 0, 0)
 	for _, s := range list {
 		c.wbuf = binary.BigEndian.AppendUint16(c.wbuf, uint16(s.ID))
@@ -80,7 +90,7 @@ func (c *Conn) appendData(id uint32, p []byte, end bool) {
 	if end {
 		f = http2.FlagDataEndStream
 	}
-	c.wbuf = growBuf(c.wbuf, frameHeaderLen+len(p))
+	c.grow(frameHeaderLen + len(p))
 	c.wbuf = appendFrameHeader(c.wbuf, len(p), http2.FrameData, f, id)
 	c.wbuf = append(c.wbuf, p...)
 }
@@ -128,7 +138,7 @@ func (c *Conn) endFlush() {
 
 func (c *Conn) flushOnce() {
 	buf := c.wbuf
-	c.wbuf, c.control = nil, 0
+	c.wbuf, c.control, c.flushSize = nil, 0, len(buf)
 	if c.roomWaiters > 0 {
 		c.room.Broadcast()
 	}

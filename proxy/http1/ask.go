@@ -30,8 +30,13 @@ func (x *client) WriteHead(h *codec.RequestHead, f codec.Flags) error {
 	return x.flushed(x.out.flush())
 }
 
-// flushed turns a write error before the first octet went out into Refused.
+// flushed turns a write error before the first octet went out into Refused. Behind
+// the last octet of the request it gives the buffer back: the next request to be
+// written finds it in the processor's cache, while this one waits for its answer.
 func (x *client) flushed(err error) error {
+	if x.request.done && x.out.w == 0 {
+		x.out.release()
+	}
 	if err != nil && x.out.sent == 0 && codec.KindOf(err) == codec.ConnClosed {
 		return &codec.Error{Kind: codec.Refused, Remote: true, Err: err}
 	}
