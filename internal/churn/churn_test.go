@@ -30,8 +30,9 @@ var (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	workers = 6               // of each kind of load
-	ttl     = 4 * time.Second // of certificates; renewed at half of it
+	workers = 10 // of each kind of load; some always wait for a pod that is silent
+	// ttl is of certificates; they are renewed at half of it.
+	ttl = 4 * time.Second
 	// swaps is how long one configuration serves.
 	swaps = 100 * time.Millisecond
 	// notice is how long the control plane takes to learn that a pod is gone.
@@ -124,28 +125,29 @@ func (m *mesh) published(ctx context.Context) {
 	}
 }
 
+// reconfigure publishes on time, and what it could not at once on a busy machine.
 func (m *mesh) reconfigure(ctx context.Context) {
-	tick := time.NewTicker(swaps)
-	defer tick.Stop()
-	for {
+	for due := time.Now(); ctx.Err() == nil; due = due.Add(swaps) {
+		pause(ctx, time.Until(due))
 		if problems := m.publish(); len(problems) > 0 {
 			m.t.Error(problems)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
 		}
 	}
 }
 
-func newMesh(t *testing.T) *mesh {
+// newWorld makes what pods need.
+func newWorld(t *testing.T) *mesh {
 	m := &mesh{t: t, serials: map[string]map[string]bool{}, next: make(chan struct{})}
 	var err error
 	if m.ca, err = identity.NewCA("cluster.local"); err != nil {
 		t.Fatal(err)
 	}
 	m.server = hbone.ServerConfig{TLS: m.source("shop", "cart"), Revoked: m.sees("pod"), DrainDelay: -1}
+	return m
+}
+
+func newMesh(t *testing.T) *mesh {
+	m := newWorld(t)
 	o := testmesh.WaypointOptions{
 		Source: m.source("shop", "waypoint"), MaxAge: 2 * time.Second, Observer: &m.records,
 		HBONE: func(c *hbone.ServerConfig) { c.Revoked = m.sees("waypoint, of clients") },
@@ -167,6 +169,7 @@ func newMesh(t *testing.T) *mesh {
 			t.Fatal(err)
 		}
 	}
+	var err error
 	if m.waypoint, err = testmesh.NewWaypoint(o); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +192,7 @@ func (m *mesh) clients(l *load) {
 			m.t.Cleanup(func() { to.Close() })
 			urls[k] = "http://" + to.Addr().String()
 		}
-		l.urls = append(l.urls, urls)
+		l.to = append(l.to, target{urls, &f.open})
 	}
 }
 

@@ -26,15 +26,21 @@ type fleet struct {
 	name  string
 	index int
 	slots [pods]*slot
-	up    time.Duration // a pod lives for half of it to one and a half
+	up    time.Duration // a pod lives for half of it to one and a half, and longer until it is of use
 	gone  chan struct{} // one element for each pod that is not well
+	open  crowd         // requests to the fleet
+	away  atomic.Int64  // pods that are neither well nor only cut off
 
-	// retries are the policies of its routes: of GET, then of the rest unless that
-	// has the default one.
+	// retries are the policies of its routes: of GET, then of the rest. Without a
+	// second one that has the default policy.
 	retries []*resilience.Retry
 
 	lowest atomic.Int64 // how often as many were gone as may be
 }
+
+// useful is how many requests a pod sees before it may go: on a machine that is too
+// slow for lives so short, none would ever be answered.
+const useful = 3
 
 // slot is a pod's place in its fleet; pods come and go in it.
 type slot struct {
@@ -134,9 +140,6 @@ func (f *fleet) leave(ctx context.Context) bool {
 	}
 	select {
 	case f.gone <- struct{}{}:
-		if len(f.gone) == cap(f.gone) {
-			f.lowest.Add(1)
-		}
 		return true
 	case <-ctx.Done():
 		return false
@@ -153,10 +156,26 @@ func (f *fleet) live(ctx context.Context, s *slot) {
 	}
 	for ctx.Err() == nil {
 		pause(ctx, f.up/2+rand.N(f.up))
+		select {
+		case <-s.pod.app.known:
+		case <-ctx.Done():
+		}
 		if !f.leave(ctx) {
 			return
 		}
-		switch rand.IntN(5) {
+		if rand.IntN(5) == 0 { // its connections are cut, it stays
+			m.ends.of(s.ip, func() {
+				n, err := s.pod.door.cut()
+				check(err)
+				m.cuts.Add(int64(n))
+			})
+			f.back()
+			continue
+		}
+		if f.away.Add(1) == int64(cap(f.gone)) {
+			f.lowest.Add(1)
+		}
+		switch rand.IntN(4) {
 		case 0, 1: // it crashes, and the control plane hears of it later
 			m.kills.Add(1)
 			m.ends.of(s.ip, func() { check(s.pod.die()) })
@@ -178,21 +197,24 @@ func (f *fleet) live(ctx context.Context, s *slot) {
 			m.published(ctx)
 			check(s.pod.drain())
 			check(s.pod.die())
-		case 4: // its connections are cut, it stays
-			m.ends.of(s.ip, func() {
-				n, err := s.pod.door.cut()
-				check(err)
-				m.cuts.Add(int64(n))
-			})
-			<-f.gone
-			continue
 		}
 		check(f.renew(s))
 		// Whoever still has the configuration without it must have the next one
 		// before another goes.
 		m.published(ctx)
-		<-f.gone
+		f.away.Add(-1)
+		f.back()
 	}
+}
+
+// back gives a place among those that are gone to another. With the default policy
+// that waits until no request is left that may have met this one's end: so no
+// request, however long it takes, meets more than may be gone at a time.
+func (f *fleet) back() {
+	if len(f.retries) == 1 {
+		f.open.pass()
+	}
+	<-f.gone
 }
 
 // pause waits for d, or the end of ctx.

@@ -136,10 +136,10 @@ func (m *mesh) churned(l *load) {
 	}
 	least("snapshots", m.snapshots.Load(), 500)
 	least("kills", m.kills.Load()+m.silences.Load(), 20)
-	least("connections cut", m.cuts.Load(), 20)
-	least("deletions", m.leaves.Load(), 10)
+	least("connections cut", m.cuts.Load(), 5)
+	least("deletions", m.leaves.Load(), 5)
 	for k := range kinds {
-		least("requests of "+k.String(), l.sent[k].Load(), 1000)
+		least("requests of "+k.String(), l.sent[k].Load(), 200)
 	}
 	var low []string
 	for _, f := range m.shops {

@@ -45,9 +45,15 @@ func (f failure) String() string {
 	return fmt.Sprintf("%s %s %s %s: %s", f.at.Format("05.000"), f.kind, method, f.id, f.what)
 }
 
+// target is a fleet as clients see it.
+type target struct {
+	urls [kinds]string
+	open *crowd
+}
+
 // load is what the clients do and remember.
 type load struct {
-	urls [][kinds]string // of each fleet
+	to   []target // the fleets
 	ids  atomic.Uint64
 	sent [kinds]atomic.Int64
 
@@ -59,15 +65,14 @@ type load struct {
 // run sends requests of one kind, one after the other, until ctx ends: GET and POST
 // in turn, to each fleet in turn.
 func (l *load) run(ctx context.Context, k kind) {
-	tr := &http.Transport{
-		MaxIdleConnsPerHost: 1, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	tr := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
+	if k == http1 {
 		// A server may close an idle connection at any time, and what then crosses the
 		// close is lost (RFC 9112 section 9.5). So a client gives one up before its
 		// server does: here, what idled for half of the time that a connection which
 		// drains still has for a last request.
-		IdleConnTimeout: proxyhttp1.DrainGrace / 2,
-	}
-	if k != http1 {
+		tr.IdleConnTimeout = proxyhttp1.DrainGrace / 2
+	} else {
 		tr.Protocols = new(http.Protocols)
 		tr.Protocols.SetUnencryptedHTTP2(true)
 	}
@@ -82,11 +87,14 @@ func (l *load) run(ctx context.Context, k kind) {
 		}
 		l.sent[k].Add(1)
 		size := 500
-		if i%8 > 5 {
-			size = 40_000 // more than a TLS record, or what waits for a head
+		if i%12 < 4 {
+			size = 40_000 // more than a TLS record, and than what waits for its head
 		}
-		f.what = one(tr, l.urls[i/2%len(l.urls)][k], &f, size)
+		to := &l.to[i/2%len(l.to)]
+		leave := to.open.enter()
+		f.what = one(tr, to.urls[k], &f, size)
 		f.at = time.Now()
+		leave()
 		if f.what == "" {
 			continue
 		}
@@ -100,7 +108,7 @@ func (l *load) run(ctx context.Context, k kind) {
 // the transport's alone: http.Client would send a failed request again.
 func one(tr *http.Transport, url string, f *failure, size int) string {
 	// A request that has begun is waited for, even behind the end of the run.
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	method, body := "GET", io.Reader(nil)
 	if f.post {

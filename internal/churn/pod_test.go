@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"waypoint.dev/waypoint/hbone"
@@ -71,6 +72,7 @@ type pod struct {
 	node *testmesh.Node
 	door *door // HBONE
 	srv  *http.Server
+	app  *app
 }
 
 func startPod(n *network, ip netip.Addr, cfg hbone.ServerConfig, l *ledger) (*pod, error) {
@@ -78,7 +80,7 @@ func startPod(n *network, ip netip.Addr, cfg hbone.ServerConfig, l *ledger) (*po
 	if err != nil {
 		return nil, err
 	}
-	p := new(pod)
+	p := &pod{app: &app{l: l, known: make(chan struct{})}}
 	if p.door, err = n.listen(fmt.Sprintf("%v:%d", ip, testmesh.HBONEPort)); err != nil {
 		back.Close()
 		return nil, err
@@ -86,7 +88,7 @@ func startPod(n *network, ip netip.Addr, cfg hbone.ServerConfig, l *ledger) (*po
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	p.srv = &http.Server{Handler: app{l}, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second}
+	p.srv = &http.Server{Handler: p.app, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second}
 	go p.srv.Serve(back)
 	p.node = testmesh.ServeNode(p.door, ip, cfg, nil, testmesh.Deliver)
 	return p, nil
@@ -111,10 +113,17 @@ func (p *pod) die() error {
 }
 
 // app answers after a moment, and gRPC as gRPC.
-type app struct{ l *ledger }
+type app struct {
+	l     *ledger
+	seen  atomic.Int64
+	known chan struct{} // closed with the request that makes it useful
+}
 
-func (a app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.l.add(r.Header.Get("X-Request-Id"))
+	if a.seen.Add(1) == useful {
+		close(a.known)
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)

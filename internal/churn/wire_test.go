@@ -165,11 +165,12 @@ type wire struct {
 	far   *link     // guarded by mu: the other end; nil before it was heard
 }
 
-// hears is how long a pod may take to read what is in its sockets.
-const hears = 10 * time.Second
+// hears is how long a pod may take to read what is in its sockets, or to drain.
+const hears = 20 * time.Second
 
 // cut resets the connection once the pod has read every byte that the waypoint
-// handed over. Until then the waypoint hands over no more.
+// handed over; until then the waypoint hands over no more. It returns when the pod
+// has taken in what it read, which is when it wants to read on.
 func (c *wire) cut() error {
 	c.mu.Lock()
 	l := c.far
@@ -177,19 +178,19 @@ func (c *wire) cut() error {
 	if l == nil { // before its handshake, there is no request on it
 		c.dead.Store(true)
 		reset(c.Conn)
-		return nil
+		return c.await(func() bool { return c.over })
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := c.await(l.sent)
+	err := c.await(func() bool { return c.over || c.got >= l.sent })
 	l.cut = true
 	c.dead.Store(true) // before the socket fails writes, for which the node would end what it reads
 	reset(c.Conn)
-	return err
+	l.mu.Unlock()
+	return errors.Join(err, c.await(func() bool { return c.over }))
 }
 
-// await waits until n bytes were read, or no more are.
-func (c *wire) await(n int64) error {
+// await waits for a state of the reading side, which is seen with c.mu held.
+func (c *wire) await(state func() bool) error {
 	late := false
 	t := time.AfterFunc(hears, func() {
 		c.mu.Lock()
@@ -200,11 +201,11 @@ func (c *wire) await(n int64) error {
 	defer t.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.got < n && !c.over && !late {
+	for !state() {
+		if late {
+			return fmt.Errorf("%v has read %d bytes, and does not read on in %v", c.LocalAddr(), c.got, hears)
+		}
 		c.heard.Wait()
-	}
-	if c.got < n && !c.over {
-		return fmt.Errorf("%v has read %d of %d bytes in %v", c.LocalAddr(), c.got, n, hears)
 	}
 	return nil
 }
