@@ -46,7 +46,7 @@ func (x *exchange) decided(d authz.Decision) {
 // denied answers 403 as Istio's RBAC filter does, with what an authorizer that was
 // asked before wants in responses.
 func (x *exchange) denied(d authz.Decision) {
-	x.answer(reply{status: 403, body: authz.DenyBody, fields: applyEdits(nil, x.edits), details: d.Details})
+	x.answer(reply{status: 403, body: authz.DenyBody, fields: x.ownFields(nil), details: d.Details})
 }
 
 // verify runs the JWT stage, for CORS preflights too: which of them pass unread
@@ -88,7 +88,7 @@ func (x *exchange) ask(run any, provider string) bool {
 	a, known := run.(ExtAuthorizer)
 	if !known || !a.Knows(provider) {
 		x.rec.Denied = true
-		x.answer(reply{status: 403, flags: telemetry.FlagUAEX, details: errorDetails})
+		x.answer(reply{status: 403, fields: x.ownFields(nil), flags: telemetry.FlagUAEX, details: errorDetails})
 		return false
 	}
 	c := Check{
@@ -161,7 +161,7 @@ func (x *exchange) refuse(v *Verdict, details string) {
 	if v.Details != "" {
 		details = v.Details
 	}
-	x.answer(reply{status: v.Status, body: v.Body, fields: applyEdits(v.Fields, x.edits), flags: v.Flags, details: details})
+	x.answer(reply{status: v.Status, body: v.Body, fields: x.ownFields(v.Fields), flags: v.Flags, details: details})
 }
 
 // hold keeps what a verdict borrows from until the exchange has ended.

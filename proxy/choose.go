@@ -70,7 +70,7 @@ func (x *exchange) redirect(d *routing.Redirect) {
 	at := len(x.scratch)
 	x.scratch = d.AppendLocation(x.scratch, &x.req, x.result.Prefix, x.t.conn.DestPort)
 	x.extra = append(x.extra, attrs.Field{Name: "location", Value: view(x.scratch[at:])})
-	x.answer(reply{status: d.Code(), fields: x.replyFields(), details: "direct_response", plain: true})
+	x.answer(reply{status: d.Code(), fields: x.replyFields(), details: "direct_response"})
 }
 
 // pickBackend picks the backend, once for the exchange: that of the client's session,

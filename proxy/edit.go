@@ -35,6 +35,33 @@ func (x *exchange) edit() {
 	}
 }
 
+// ownFields are the response headers of an answer that is made before the request was
+// routed: by a policy, a token, a fault. They are edited by the rule that it would take
+// and for a backend of that, unless the rule answers by itself, as Envoy does for
+// whatever filter answers (FilterManager::sendLocalReply). own are the answer's, and
+// replace what a rule sets.
+func (x *exchange) ownFields(own []attrs.Field) []attrs.Field {
+	rule, b := x.result.Rule, x.backend
+	if x.chain != nil {
+		if rule == nil {
+			if res, ok := x.chain.Table(x.t.conn.Peer.Namespace).Match(&x.req); ok {
+				rule = res.Rule
+			}
+		}
+		if b == nil && rule != nil && len(rule.Backends) > 0 {
+			b = x.t.draw(x.chain, rule)
+		}
+	}
+	var fs []attrs.Field
+	if rule != nil && rule.Redirect == nil && rule.Direct == nil {
+		fs = rule.ReplyHeaders(b, nil)
+	}
+	for i := range own {
+		fs = removeField(fs, own[i].Name)
+	}
+	return applyEdits(append(fs, own...), x.edits)
+}
+
 // replyFields are the response headers of an answer that the rule makes, edited for the
 // backend too where one was picked (Envoy: Router::modify_headers_).
 func (x *exchange) replyFields() []attrs.Field {

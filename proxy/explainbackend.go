@@ -52,12 +52,10 @@ func (x *exchange) share(chain *config.Chain, e *ExplainedBackend, b *routing.Co
 	}
 	switch {
 	case e.Invalid != "":
-		if e.Status = b.Status; e.Status == 0 {
-			e.Status = 503
-		}
+		e.Status = x.statusOf(cmp.Or(b.Status, 503))
 		return
 	case b.Redirect != nil:
-		e.Status = b.Redirect.Code()
+		e.Status = x.statusOf(b.Redirect.Code())
 		e.Location = string(b.Redirect.AppendLocation(nil, &x.req, x.result.Prefix, x.t.conn.DestPort))
 	case b.Filters.Rewrite != nil:
 		e.Host = b.Rewrite.Host
@@ -75,6 +73,14 @@ func (x *exchange) share(chain *config.Chain, e *ExplainedBackend, b *routing.Co
 	add(b.Redirect != nil, "RequestRedirect")
 	add(len(b.Filters.Mirrors) > 0, "RequestMirror")
 	add(b.Filters.CORS != nil, "CORS")
+}
+
+// statusOf is the status of an own answer: calls have theirs in grpc-status.
+func (x *exchange) statusOf(status int) int {
+	if x.grpc && !x.web {
+		return 200
+	}
+	return status
 }
 
 func mirrorKeys(chain *config.Chain, ms []routing.Mirror) (out []string) {

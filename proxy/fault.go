@@ -24,7 +24,7 @@ func (x *exchange) fault() bool {
 	if !f.Abort {
 		return true
 	}
-	r := reply{status: f.Status, body: "fault filter abort", fields: x.replyFields(), flags: telemetry.FlagFI, details: "fault_filter_abort"}
+	r := reply{status: f.Status, body: "fault filter abort", fields: x.ownFields(nil), flags: telemetry.FlagFI, details: "fault_filter_abort"}
 	if f.GRPC != "" && x.grpc { // the fault names the code itself; other clients get the text
 		r.plain, r.body = true, ""
 		r.fields = append(r.fields, attrs.Field{Name: "content-type", Value: "application/grpc"}, attrs.Field{Name: "grpc-status", Value: f.GRPC}, attrs.Field{Name: "grpc-message", Value: "fault filter abort"})

@@ -64,7 +64,7 @@ func (x *exchange) gather(limit int, partial bool) bool {
 
 // tooLarge is Envoy's answer to a body over max_request_bytes.
 func (x *exchange) tooLarge() {
-	x.answer(reply{status: 413, body: "Payload Too Large", details: "request_payload_too_large"})
+	x.answer(reply{status: 413, fields: x.ownFields(nil), body: "Payload Too Large", details: "request_payload_too_large"})
 }
 
 // shedFor answers for a process that has no room.

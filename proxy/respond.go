@@ -16,7 +16,7 @@ type reply struct {
 	fields  []attrs.Field // further ones; borrowed
 	flags   telemetry.Flags
 	details string
-	plain   bool // never mapped to gRPC (redirects, preflights)
+	plain   bool // never mapped to gRPC (preflights, faults that name a gRPC status)
 }
 
 // answer sends r to the client. For a gRPC request the status becomes 200 with

@@ -150,8 +150,11 @@ func (t *translator) backends(x *route, rule int, bs []BackendRef, redirect bool
 				o.Ref, o.Invalid, o.Status = -1, f.broken, 500
 			}
 		}
-		if o.Invalid == "" {
+		switch {
+		case o.Invalid == "":
 			o.Filters, o.Redirect = f.Filters, f.redirect
+		case f.broken == "": // its answer is edited as the backend's would be
+			o.Filters.Response = f.Response
 		}
 		out = append(out, o)
 	}

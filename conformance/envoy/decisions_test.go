@@ -20,7 +20,7 @@ const seed = 1
 // part of its corpus.
 var minCases = map[string]int{
 	"route": 3800, "rbac": 2800, "policies": 700, "source-ip": 250, "claims": 600, "tcp": 400, "template": 4500,
-	"normalize": 336, "header": 200, "malformed": 109, "sample": 2200, "sample-direct": 300, "jwt": 460, "custom": 800, "retry": 3400,
+	"normalize": 336, "header": 200, "malformed": 109, "sample": 2200, "sample-direct": 300, "jwt": 460, "custom": 800, "retry": 3400, "order": 350,
 }
 
 // parts of the decisions. Each runs its own sides; `-run TestDecisions/NAME` asks one.
@@ -32,6 +32,7 @@ var parts = []struct {
 	{"samples", askSamples},
 	{"authorizers", askAuthorizers},
 	{"retries", askRetries},
+	{"order", askOrder},
 }
 
 // TestDecisions asks everything and accepts listed differences only.
@@ -263,6 +264,17 @@ func askAuthorizers(t *testing.T) *Run {
 	}
 	r := start(t, g.World())
 	if err := r.Parallel(qs, g.World()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// askOrder asks a service whose policies, tokens, faults and routes all want to answer.
+func askOrder(t *testing.T) *Run {
+	g := newGenerator(t)
+	s := g.Order()
+	r := start(t, g.World())
+	if err := r.Parallel(g.OrderQuestions(s), g.World()); err != nil {
 		t.Fatal(err)
 	}
 	return r

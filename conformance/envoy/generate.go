@@ -194,6 +194,9 @@ func (g *Generator) filters(r *RouteRule) {
 	}
 	if g.chance(15) {
 		r.Backends[0].Request.Add = [][2]string{{"x-backend", r.Backends[0].Name}}
+		if len(r.Backends) == 1 { // of several the sides draw different ones
+			r.Backends[0].Response.Set = [][2]string{{"x-more", "of " + r.Backends[0].Name}}
+		}
 	}
 }
 

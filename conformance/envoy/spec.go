@@ -155,9 +155,9 @@ type CORS struct {
 
 // WeightedBackend is one of World.Backends, or "missing", which does not exist.
 type WeightedBackend struct {
-	Name    string
-	Weight  int
-	Request HeaderOps
+	Name              string
+	Weight            int
+	Request, Response HeaderOps
 }
 
 // Policy is one AuthorizationPolicy of a subject.

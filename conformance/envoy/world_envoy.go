@@ -239,10 +239,7 @@ func (w *World) route(s *Subject, r *RouteRule, m RouteMatch) Object {
 	}
 	out := Object{"name": r.Name, "match": match, "decorator": Object{"operation": r.Name}}
 	edits(out, &r.Request, &r.Response)
-	if d := r.Redirect; d != nil {
-		out["redirect"] = d.envoy(m)
-		return out
-	}
+	filters := Object{}
 	if r.Abort != nil {
 		f := typed("extensions.filters.http.fault.v3.HTTPFault")
 		abort := Object{"percentage": Object{"numerator": 1000000, "denominator": "MILLION"}}
@@ -252,7 +249,17 @@ func (w *World) route(s *Subject, r *RouteRule, m RouteMatch) Object {
 			abort["grpc_status"] = r.Abort.GRPC
 		}
 		f["abort"] = abort
-		out["typed_per_filter_config"] = Object{"envoy.filters.http.fault": f}
+		filters["envoy.filters.http.fault"] = f
+	}
+	if c := r.CORS; c != nil {
+		filters["envoy.filters.http.cors"] = c.envoy()
+	}
+	if len(filters) > 0 {
+		out["typed_per_filter_config"] = filters
+	}
+	if d := r.Redirect; d != nil {
+		out["redirect"] = d.envoy(m)
+		return out
 	}
 	own := ""
 	if len(r.Backends) == 0 {
@@ -278,9 +285,6 @@ func (w *World) route(s *Subject, r *RouteRule, m RouteMatch) Object {
 		}
 	}
 	out["route"] = a
-	if c := r.CORS; c != nil {
-		out["typed_per_filter_config"] = Object{"envoy.filters.http.cors": c.envoy()}
-	}
 	return out
 }
 
@@ -332,14 +336,14 @@ func (w *World) action(cluster string, backends []WeightedBackend) Object {
 	if len(backends) == 1 {
 		cluster = clusterName(backends[0].Name + "." + w.Namespace + ".svc.cluster.local")
 	}
-	if cluster != "" && (len(backends) == 0 || backends[0].Request.empty()) {
+	if cluster != "" && (len(backends) == 0 || backends[0].Request.empty() && backends[0].Response.empty()) {
 		a["cluster"] = cluster
 		return a
 	}
 	var list []any
 	for _, b := range backends {
 		c := Object{"name": clusterName(b.Name + "." + w.Namespace + ".svc.cluster.local"), "weight": b.Weight}
-		edits(c, &b.Request, &HeaderOps{})
+		edits(c, &b.Request, &b.Response)
 		list = append(list, c)
 	}
 	a["weighted_clusters"] = Object{"clusters": list}

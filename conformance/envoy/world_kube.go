@@ -193,8 +193,15 @@ func (r *RouteRule) kube() Object {
 	}
 	for _, b := range r.Backends {
 		o := Object{"group": "", "kind": "Service", "name": b.Name, "port": 80, "weight": b.Weight}
+		var own []any
 		if !b.Request.empty() {
-			o["filters"] = []any{Object{"type": "RequestHeaderModifier", "requestHeaderModifier": b.Request.kube()}}
+			own = append(own, Object{"type": "RequestHeaderModifier", "requestHeaderModifier": b.Request.kube()})
+		}
+		if !b.Response.empty() {
+			own = append(own, Object{"type": "ResponseHeaderModifier", "responseHeaderModifier": b.Response.kube()})
+		}
+		if own != nil {
+			o["filters"] = own
 		}
 		backends = append(backends, o)
 	}
