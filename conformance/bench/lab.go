@@ -154,17 +154,21 @@ func start(ctx context.Context, waypoint string, flags ...string) (l *lab, err e
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		return nil, fmt.Errorf("the backend did not start: %w", err)
 	}
-	id := filepath.Join(dir, "waypoint")
-	l.waypoint, err = startProcess(waypoint, append([]string{"run", "--config", filepath.Join(dir, "config"),
+	l.waypoint, err = l.another(waypoint, flags...)
+	return l, err
+}
+
+// another starts a waypoint before the backend; whoever asks for a second one ends it.
+func (l *lab) another(waypoint string, flags ...string) (*process, error) {
+	id := filepath.Join(l.dir, "waypoint")
+	return startProcess(waypoint, append([]string{"run", "--config", filepath.Join(l.dir, "config"),
 		"--cert", id + "/cert.pem", "--key", id + "/key.pem", "--roots", id + "/roots.pem",
 		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", "", "--log-format", "json"}, flags...)...)
-	return l, err
 }
 
 func (l *lab) close() {
 	if l.waypoint != nil {
-		l.waypoint.cmd.Process.Kill()
-		l.waypoint.cmd.Wait()
+		l.waypoint.end()
 	}
 	if l.backend != nil && l.backend.Process != nil {
 		l.backend.Process.Kill()
@@ -211,6 +215,12 @@ func startProcess(bin string, args ...string) (*process, error) {
 	return nil, fmt.Errorf("%s ended before it served:\n%s", bin, said.String())
 }
 
+// end kills the process, if it still runs.
+func (p *process) end() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
 // cpu is user plus system time so far.
 func (p *process) cpu() time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
@@ -221,6 +231,19 @@ func (p *process) cpu() time.Duration {
 	user, _ := strconv.ParseInt(f[11], 10, 64)
 	sys, _ := strconv.ParseInt(f[12], 10, 64)
 	return time.Duration(user+sys) * 10 * time.Millisecond // USER_HZ is 100
+}
+
+// ran is for how long the threads that it has were on a processor, to the nanosecond.
+func (p *process) ran() (d time.Duration) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	for _, f := range tasks {
+		b, _ := os.ReadFile(f)
+		if s := strings.Fields(string(b)); len(s) > 0 {
+			n, _ := strconv.ParseInt(s[0], 10, 64)
+			d += time.Duration(n)
+		}
+	}
+	return d
 }
 
 // rss is what the process has in memory, in bytes, pages of its binary included.

@@ -3,9 +3,11 @@
 // that run in processes of their own.
 //
 //	go run ./bench -waypoint ../bin/waypoint [-requests 100000] [-quick]
+//	go run ./bench -waypoint OLD -beside NEW [-only "4 x 4"]
 //
 // CPU is utime+stime of /proc/PID/stat over the requests of one run, so what
 // other processes do changes it little; report ratios and the spread all the same.
+// With -beside it is that of two builds, in turns.
 package main
 
 import (
@@ -27,9 +29,10 @@ import (
 var (
 	binary   = flag.String("waypoint", "bin/waypoint", "the waypoint binary")
 	requests = flag.Int("requests", 40000, "requests of one run")
-	runs     = flag.Int("runs", 5, "runs of each shape; the median is printed")
+	runs     = flag.Int("runs", 5, "runs of each shape, or with -beside pairs of processes; the median is printed")
 	quick    = flag.Bool("quick", false, "fewer and shorter runs")
 	only     = flag.String("only", "", "the one shape to run, as printed; bulk is one too")
+	other    = flag.String("beside", "", "another build of the waypoint: compare the CPU a request of the two, in turns of short bursts")
 	profile  = flag.String("profile", "", "write a CPU profile of the waypoint over 20 s of the shapes here, and measure nothing")
 	backend  = flag.String("backend", "", "internal: serve as the backend with the identity in this directory")
 	pod      = flag.String("pod", "", "internal: the address of that backend")
@@ -78,6 +81,7 @@ var shapes = []shape{
 	{"8 x 1", 8, 1, 0},
 	{"4 x 4", 4, 4, 0},
 	{"1 x 16", 1, 16, 0},
+	{"16 x 16", 16, 16, 0},
 	{"paced 1,000/s", 8, 1, 1000},
 }
 
@@ -92,6 +96,9 @@ func bench(ctx context.Context) error {
 	defer l.close()
 	if *profile != "" {
 		return l.profile(ctx, *profile, 20*time.Second)
+	}
+	if *other != "" {
+		return l.compare(ctx, *binary, *other)
 	}
 	idle := l.waypoint.rss()
 	fmt.Printf("%s, %d cores, %s\nwaypoint idle: RSS %.1f MiB\n\n", runtime.Version(), runtime.NumCPU(), cpuModel(), mib(idle))
@@ -209,7 +216,7 @@ func (l *lab) profile(ctx context.Context, file string, span time.Duration) erro
 		list = append(list, shape{"bulk", 1, 1, 0})
 	}
 	for i := 0; ; i++ {
-		s, path, n := list[i%len(list)], "/1024", 5000
+		s, path, n := list[i%len(list)], "/1024", 100_000
 		if s.rate > 0 {
 			n = 500
 		}
