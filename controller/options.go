@@ -32,6 +32,10 @@ type Options struct {
 	Cert, Key, Roots string
 	CASecret         string // empty: waypoint-controller-ca
 
+	// ClientRoots names a PEM file, followed: the mesh's roots. A waypoint whose
+	// certificate they verify needs no token. Empty: only tokens count.
+	ClientRoots string
+
 	Audience string // of the waypoints' tokens; empty: waypoint-controller
 	Mesh     config.Mesh
 

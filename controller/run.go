@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,9 +58,16 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 
 	store := feed.NewStore(feed.Mesh{RootNamespace: o.Mesh.RootNamespace, Domain: o.Mesh.Domain})
+	var clients *pki.Clients
+	if o.ClientRoots != "" {
+		if clients, err = pki.NewClients(o.ClientRoots, log); err != nil {
+			return fmt.Errorf("controller: %w", err)
+		}
+	}
 	server := feed.New(store, feed.Options{
-		Verify: token.New(o.Core.AuthenticationV1().TokenReviews(), o.Audience).Verify,
-		Log:    log,
+		TrustDomains: append([]string{o.Mesh.TrustDomain}, o.Mesh.TrustAliases...),
+		Verify:       token.New(o.Core.AuthenticationV1().TokenReviews(), o.Audience).Verify,
+		Log:          log,
 	})
 	certs, err := o.certificates(ctx, &wg)
 	if err != nil {
@@ -104,7 +112,7 @@ func Run(ctx context.Context, o Options) error {
 		o.listening(feedLn.Addr(), metricsLn.Addr())
 	}
 	log.Info("serving", "feed", feedLn.Addr().String(), "metrics", metricsLn.Addr().String())
-	return serveFeed(ctx, feedLn, server, certs, log)
+	return serveFeed(ctx, feedLn, server, pki.ServerTLS(certs, clients), log)
 }
 
 // certificates begins to keep the server certificate.
@@ -148,8 +156,8 @@ func write(ctx context.Context, maker *provision.Reconciler, engine *status.Engi
 }
 
 // serveFeed serves waypoints until ctx ends.
-func serveFeed(ctx context.Context, ln net.Listener, server *feed.Server, certs pki.Source, log *slog.Logger) error {
-	g := grpc.NewServer(append(feed.ServerOptions(), grpc.Creds(credentials.NewTLS(pki.ServerTLS(certs))))...)
+func serveFeed(ctx context.Context, ln net.Listener, server *feed.Server, cfg *tls.Config, log *slog.Logger) error {
+	g := grpc.NewServer(append(feed.ServerOptions(), grpc.Creds(credentials.NewTLS(cfg)))...)
 	server.Register(g)
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

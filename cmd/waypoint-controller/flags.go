@@ -38,6 +38,7 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Key, "tls-key", "", "its private key, PEM")
 	fs.StringVar(&o.Roots, "tls-roots", "", "roots by which waypoints verify it, PEM")
 	fs.StringVar(&o.CASecret, "ca-secret", "waypoint-controller-ca", "Secret of its own CA")
+	fs.StringVar(&o.ClientRoots, "client-roots", "", "roots of the mesh, PEM, followed: a waypoint's certificate then proves it without a token (default: only tokens do)")
 	fs.StringVar(&o.Audience, "audience", "waypoint-controller", "audience of the tokens by which waypoints prove themselves")
 
 	fs.StringVar(&m.TrustDomain, "trust-domain", "cluster.local", "trust domain of the mesh")

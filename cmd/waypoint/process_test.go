@@ -36,6 +36,7 @@ type rig struct {
 	http   *http.Client
 
 	from         []string // where its configuration comes from; nil: the directory
+	id           []string // where its certificate comes from; nil: files
 	cmd          *exec.Cmd
 	hbone        netip.AddrPort
 	admin, ready string
@@ -117,18 +118,39 @@ func (r *rig) writeIdentity() string {
 
 func (r *rig) start(args ...string) {
 	r.t.Helper()
+	r.command(args...)
+	r.launch()
+}
+
+// command makes cmd.
+func (r *rig) command(args ...string) {
 	from := r.from
 	if from == nil {
 		from = []string{"--config", r.config}
 	}
-	r.cmd = exec.Command(binary, slices.Concat([]string{"run"}, from, []string{
-		"--cert", r.dir + "/cert.pem", "--key", r.dir + "/key.pem", "--roots", r.dir + "/roots.pem", "--log-format", "json",
+	id := r.id
+	if id == nil {
+		id = []string{"--cert", r.dir + "/cert.pem", "--key", r.dir + "/key.pem", "--roots", r.dir + "/roots.pem"}
+	}
+	r.cmd = exec.Command(binary, slices.Concat([]string{"run"}, from, id, []string{"--log-format", "json",
 		"--hbone-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ready-addr", "127.0.0.1:0", "--stats-addr", ""}, args)...)
-	r.launch()
 }
 
-// launch starts cmd, whose log it collects, and waits until it serves.
+// launch starts cmd and waits until it serves.
 func (r *rig) launch() {
+	r.t.Helper()
+	select {
+	case <-r.begin():
+	case err := <-r.exited:
+		r.exited <- err
+		r.t.Fatalf("the waypoint ended: %v\n%s", err, r.said())
+	case <-time.After(20 * time.Second):
+		r.t.Fatalf("not serving:\n%s", r.said())
+	}
+}
+
+// begin starts cmd, whose log it collects; serving is closed when it serves.
+func (r *rig) begin() <-chan struct{} {
 	r.t.Helper()
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
@@ -167,14 +189,7 @@ func (r *rig) launch() {
 			r.t.Logf("the waypoint said:\n%s", said[max(0, len(said)-6000):])
 		}
 	})
-	select {
-	case <-serving:
-	case err := <-r.exited:
-		r.exited <- err
-		r.t.Fatalf("the waypoint ended: %v\n%s", err, r.said())
-	case <-time.After(20 * time.Second):
-		r.t.Fatalf("not serving:\n%s", r.said())
-	}
+	return serving
 }
 
 func (r *rig) said() string {

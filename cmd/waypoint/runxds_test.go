@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/controller/feed"
+	"waypoint.dev/waypoint/controller/pki"
 )
 
 // controller is an object server on loopback, which a test may stop and start again
@@ -33,6 +35,7 @@ type controller struct {
 	addr    string
 	version int
 
+	mesh   string // file of the roots whose certificates prove a waypoint, beside the token; empty: none do
 	store  *feed.Store
 	server *feed.Server
 	grpc   *grpc.Server
@@ -68,11 +71,30 @@ func (c *controller) start() {
 		}
 		return "shop", "waypoint", nil
 	}})
-	g, done := grpc.NewServer(append(feed.ServerOptions(), grpc.Creds(credentials.NewServerTLSFromCert(&c.cert)))...), make(chan struct{})
+	g, done := grpc.NewServer(append(feed.ServerOptions(), grpc.Creds(credentials.NewTLS(c.tls())))...), make(chan struct{})
 	c.server.Register(g)
 	go func() { defer close(done); g.Serve(ln) }()
 	c.grpc, c.done = g, done
 }
+
+// tls is the configuration of waypoint-controller.
+func (c *controller) tls() *tls.Config {
+	var clients *pki.Clients
+	if c.mesh != "" {
+		var err error
+		if clients, err = pki.NewClients(c.mesh, slog.New(slog.DiscardHandler)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return pki.ServerTLS(static{&c.cert}, clients)
+}
+
+// static is a certificate that stays.
+type static struct{ cert *tls.Certificate }
+
+func (s static) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert, nil }
+func (static) Roots() []byte                                                { return nil }
+func (static) Changed() <-chan struct{}                                     { return nil }
 
 func (c *controller) stop() { c.grpc.Stop(); <-c.done }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,9 @@ type Options struct {
 	// Verify checks a service account's token and returns whose it is. It is asked
 	// once a stream.
 	Verify func(ctx context.Context, token string) (namespace, serviceAccount string, err error)
+
+	// TrustDomains are those of the callers' certificates; nil: cluster.local.
+	TrustDomains []string
 
 	// Account returns the service account that the waypoints of a Gateway run as;
 	// nil: that of the Gateway's name, in its namespace, as the provisioner makes it.
@@ -59,6 +63,9 @@ type Server struct {
 func New(store *Store, o Options) *Server {
 	o.MaxStreams = cmp.Or(o.MaxStreams, 10000)
 	o.MaxAge = cmp.Or(o.MaxAge, 30*time.Minute)
+	if o.TrustDomains == nil {
+		o.TrustDomains = []string{"cluster.local"}
+	}
 	s := &Server{store: store, opts: o, log: o.Log, metrics: newMetrics()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -129,15 +136,15 @@ func (s *Server) authenticate(ctx context.Context) (account, error) {
 		}
 		return account{ns, name}, nil
 	}
-	if a, ok := certified(ctx); ok {
+	if a, ok := s.certified(ctx); ok {
 		return a, nil
 	}
 	return account{}, status.Error(codes.Unauthenticated, "a service account token or a certificate of the mesh is needed")
 }
 
 // certified returns the service account of the client's certificate, if TLS
-// verified one.
-func certified(ctx context.Context) (account, bool) {
+// verified one and it is of the mesh.
+func (s *Server) certified(ctx context.Context) (account, bool) {
 	p, _ := peer.FromContext(ctx)
 	if p == nil {
 		return account{}, false
@@ -147,7 +154,7 @@ func certified(ctx context.Context) (account, bool) {
 		return account{}, false
 	}
 	uris := info.State.VerifiedChains[0][0].URIs
-	if len(uris) != 1 || uris[0].Scheme != "spiffe" {
+	if len(uris) != 1 || uris[0].Scheme != "spiffe" || !slices.Contains(s.opts.TrustDomains, uris[0].Host) {
 		return account{}, false
 	}
 	f := strings.Split(uris[0].Path, "/")

@@ -179,7 +179,7 @@ func TestServerTLS(t *testing.T) {
 	if err := a.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c := ServerTLS(a)
+	c := ServerTLS(a, nil)
 	if c.MinVersion != tls.VersionTLS13 {
 		t.Error("TLS below 1.3")
 	}

@@ -13,7 +13,12 @@ type Source interface {
 	Changed() <-chan struct{}
 }
 
-// ServerTLS is the configuration of a server with that certificate.
-func ServerTLS(s Source) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, GetCertificate: s.Certificate}
+// ServerTLS is the configuration of a server with that certificate, which verifies its
+// clients' certificates by c; nil: it asks for none.
+func ServerTLS(s Source, c *Clients) *tls.Config {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, GetCertificate: s.Certificate}
+	if c == nil {
+		return cfg
+	}
+	return c.verifying(cfg)
 }
