@@ -259,8 +259,8 @@ func (c *Conn) Open(h *Head, f Flags) (*Stream, error) {
 	s.noBody = h.Method == "HEAD"
 	s.tunnel = h.Method == "CONNECT"
 	s.headSent = true
-	s.at = c.taken + int64(len(c.wbuf))
 	c.appendHead(s.id, h, f&End != 0)
+	s.headEnd = c.taken + int64(len(c.wbuf))
 	if f&End != 0 {
 		s.sendEnded = true
 	}

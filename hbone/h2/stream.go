@@ -22,7 +22,7 @@ type Stream struct {
 
 	// Guarded by c.mu: the sending side.
 	sendWin      int64
-	at           int64 // of a request: where its head stands in the connection's output
+	headEnd      int64 // of a request: where its head ends in the connection's output
 	headSent     bool
 	sendEnded    bool
 	peerEnded    bool  // END_STREAM came

@@ -61,8 +61,8 @@ func (s *Stream) Unsent() int64 {
 	return c.unsent[s.id]
 }
 
-// HeadUnsent reports whether the connection broke before any byte of a request
-// that was opened on it had left.
+// HeadUnsent reports whether the connection broke before the head of a request that
+// was opened on it had left whole: nothing can have acted on a part of one.
 func (s *Stream) HeadUnsent() bool {
 	c := s.c
 	c.mu.Lock()
@@ -75,5 +75,5 @@ func (s *Stream) HeadUnsent() bool {
 	if u, ok := c.nc.(unsenter); ok {
 		handed -= u.Unsent()
 	}
-	return s.at >= handed
+	return s.headEnd > handed
 }

@@ -86,7 +86,7 @@ type Client interface {
 	Release()
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error
-	Sent() int64 // bytes written, heads included: 0 means the backend saw nothing
+	Sent() int64 // bytes written, heads included: 0 means the backend saw no whole head
 }
 
 // Raw is a byte stream left when an upgrade succeeded. Both Server and Client of

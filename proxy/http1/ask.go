@@ -18,7 +18,7 @@ func (x *client) WriteHead(h *codec.RequestHead, f codec.Flags) error {
 		x.out.w = 0
 		return localError(err)
 	}
-	x.started = true
+	x.started, x.asked = true, int64(x.out.w)
 	x.method = methodOther
 	if h.Method == "HEAD" {
 		x.method = methodHead

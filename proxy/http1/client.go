@@ -38,7 +38,8 @@ type ClientConn struct {
 	// Owned by the request side.
 	out      output
 	request  outBody
-	started  bool // the request head is written
+	started  bool  // the request head is written
+	asked    int64 // octets of the request head
 	method   method
 	upgrade  bool
 	hijacked bool
@@ -74,7 +75,7 @@ func NewClientConn(c Conn, opts ClientOptions) *ClientConn {
 func (cc *ClientConn) Client() codec.Client {
 	cc.out.sent = 0
 	cc.answered, cc.interim, cc.any = false, 0, false
-	cc.started, cc.upgrade = false, false
+	cc.started, cc.upgrade, cc.asked = false, false, 0
 	cc.request = outBody{}
 	cc.body = body{}
 	cc.s = scratches.Get().(*scratch)
@@ -198,12 +199,16 @@ func (x *client) Read(p []byte) (int, error) {
 func (x *client) Trailers() []attrs.Field { return x.s.trailers }
 
 // Sent implements [codec.Client]. What a tunnel took and never sent on does not
-// count.
+// count, nor does a part of a head, on which nothing can have acted.
 func (x *client) Sent() int64 {
+	n := x.out.sent
 	if u, ok := x.c.(interface{ Unsent() int64 }); ok {
-		return max(0, x.out.sent-u.Unsent())
+		n -= u.Unsent()
 	}
-	return x.out.sent
+	if n < x.asked {
+		return 0
+	}
+	return n
 }
 
 // SetReadDeadline implements [codec.Client].

@@ -257,8 +257,8 @@ func (x *client) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// Sent implements [codec.Client]. A request whose head never left the connection
-// has sent nothing.
+// Sent implements [codec.Client]. A request whose head has not left the connection
+// whole has sent nothing.
 func (x *client) Sent() int64 {
 	if st := x.st.Load(); st != nil {
 		if st.HeadUnsent() {
