@@ -180,7 +180,7 @@ func newMesh(t *testing.T) *mesh {
 // clients makes the client's node proxy, with one capture for each service.
 func (m *mesh) clients(l *load) {
 	src := m.source("clients", "curl")
-	c := &testmesh.Client{Source: src, Pool: hbone.NewPool(hbone.PoolConfig{TLS: src, Revoked: m.sees("client")})}
+	c := &testmesh.Client{Source: src, Pool: hbone.NewPool(hbone.PoolConfig{TLS: src, Revoked: m.sees("client")}), Join: testmesh.Deliver}
 	m.t.Cleanup(c.Close)
 	for _, f := range m.shops {
 		var urls [kinds]string

@@ -107,8 +107,9 @@ func (m *mesh) judge(l *load) {
 	begun := 0
 	for _, f := range l.failures {
 		r := m.records.of(f.id)
-		if s := fault(f, m.ledger.await(ctx, f.id), m.ends.meets(r.pod, r.open)); s != "" {
-			t.Errorf("%s: %v (%s)", s, f, r.text)
+		ended := m.ends.meets(r.pod, r.open)
+		if s := fault(f, m.ledger.await(ctx, f.id), ended); s != "" {
+			t.Errorf("%s: %v (%s; its pod went: %v)", s, f, r.text, ended)
 		} else if *verbose {
 			t.Logf("%v (%s)", f, r.text)
 		}

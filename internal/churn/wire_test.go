@@ -53,6 +53,8 @@ type link struct {
 	mu   sync.Mutex // held while the socket takes bytes
 	sent int64      // guarded by mu: bytes that the socket took
 	cut  bool       // guarded by mu: the pod's end is gone
+
+	far atomic.Pointer[wire] // the pod's end; nil before it has read
 }
 
 // Write hands bytes over to the pod, all before its end or none behind it.
@@ -67,13 +69,21 @@ func (l *link) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Close lets the pod read what it was given: with an answer unread here, the kernel
+// would send RST, which takes what is unread there.
 func (l *link) Close() error {
 	l.n.mu.Lock()
 	if at := addrPort(l.LocalAddr()); l.n.links[at] == l {
 		delete(l.n.links, at)
 	}
 	l.n.mu.Unlock()
-	return l.TCPConn.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	if c := l.far.Load(); c != nil {
+		err = c.await(func() bool { return c.over || c.got >= l.sent })
+	}
+	return errors.Join(err, l.TCPConn.Close())
 }
 
 // door is where a pod's node proxy takes connections. They can be cut with RST, or
@@ -216,7 +226,9 @@ func (c *wire) Read(p []byte) (int, error) {
 	var ne net.Error
 	c.mu.Lock()
 	if n > 0 && c.far == nil {
-		c.far = c.d.n.find(addrPort(c.RemoteAddr()))
+		if c.far = c.d.n.find(addrPort(c.RemoteAddr())); c.far != nil {
+			c.far.far.Store(c)
+		}
 	}
 	c.got += int64(n)
 	c.over = c.over || err != nil && !(errors.As(err, &ne) && ne.Timeout())

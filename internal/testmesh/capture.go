@@ -20,6 +20,7 @@ type Capture struct {
 	waypoint  func() hbone.Target
 	authority string
 	pool      *hbone.Pool
+	join      func(tunnel, client hbone.Conn)
 	ln        net.Listener
 	wg        sync.WaitGroup
 
@@ -31,6 +32,8 @@ type Capture struct {
 type Client struct {
 	Source identity.Source
 	Pool   *hbone.Pool
+	// Join connects a tunnel with what was captured: [Splice], or [Deliver]; nil: Splice.
+	Join func(tunnel, client hbone.Conn)
 }
 
 // NewClient makes the pool of one client identity.
@@ -64,7 +67,10 @@ func (c *Client) Capture(addr string, waypoint func() netip.AddrPort, authority 
 	}
 	k := &Capture{
 		waypoint:  func() hbone.Target { return hbone.Target{Addr: waypoint(), Authority: authority} },
-		authority: authority, pool: c.Pool, ln: ln, conns: map[*hbone.Plain]struct{}{},
+		authority: authority, pool: c.Pool, join: c.Join, ln: ln, conns: map[*hbone.Plain]struct{}{},
+	}
+	if k.join == nil {
+		k.join = Splice
 	}
 	k.wg.Go(k.accept)
 	return k, nil
@@ -103,7 +109,7 @@ func (k *Capture) serve(p *hbone.Plain) {
 		p.Close()
 		return
 	}
-	Splice(p, t)
+	k.join(t, p)
 }
 
 // Close stops listening and cuts the connections it captured.

@@ -152,8 +152,9 @@ func pour(dst, src hbone.Conn) {
 }
 
 // Deliver is Splice for an application that must read all that came through the
-// tunnel before it broke: a break ends what it reads, as FIN does, and what it then
-// answers is dropped. It returns when the application has closed.
+// tunnel before it broke, where RST would take what is unread with it: a break ends
+// what it reads, as FIN does, and what it then writes is dropped. It returns when the
+// application has closed.
 func Deliver(tunnel, app hbone.Conn) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
