@@ -126,6 +126,21 @@ func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
 // Ask sends a question and waits for its answer. An error is one of the harness;
 // what the side did wrong is in the answer.
 func (a *Asker) Ask(q *Question) (Answer, error) {
+	if q.Beside != "" {
+		release, err := a.hold(q)
+		defer release()
+		if err != nil {
+			return Answer{}, err
+		}
+		own := *q
+		own.Beside = ""
+		return a.Ask(&own)
+	}
+	if q.Twice {
+		own := *q
+		own.Twice = false
+		return a.twice(&own)
+	}
 	if q.Tries == "" {
 		return a.ask(q)
 	}

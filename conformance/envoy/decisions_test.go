@@ -20,7 +20,7 @@ const seed = 1
 // part of its corpus.
 var minCases = map[string]int{
 	"route": 3800, "rbac": 2800, "policies": 700, "source-ip": 250, "claims": 600, "tcp": 400, "template": 4500,
-	"normalize": 336, "header": 200, "malformed": 109, "sample": 2200, "sample-direct": 300, "jwt": 460, "custom": 800, "retry": 3400, "order": 350,
+	"normalize": 336, "header": 200, "malformed": 109, "sample": 2200, "sample-direct": 300, "jwt": 460, "custom": 800, "retry": 3400, "order": 350, "overflow": 20,
 }
 
 // parts of the decisions. Each runs its own sides; `-run TestDecisions/NAME` asks one.
@@ -33,6 +33,7 @@ var parts = []struct {
 	{"authorizers", askAuthorizers},
 	{"retries", askRetries},
 	{"order", askOrder},
+	{"overflow", askOverflow},
 }
 
 // TestDecisions asks everything and accepts listed differences only.
@@ -275,6 +276,17 @@ func askOrder(t *testing.T) *Run {
 	s := g.Order()
 	r := start(t, g.World())
 	if err := r.Parallel(g.OrderQuestions(s), g.World()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// askOverflow asks services whose limits are reached.
+func askOverflow(t *testing.T) *Run {
+	g := newGenerator(t)
+	qs := g.Overflow()
+	r := start(t, g.World())
+	if err := r.Parallel(qs, g.World()); err != nil {
 		t.Fatal(err)
 	}
 	return r

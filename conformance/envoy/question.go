@@ -30,6 +30,8 @@ type Question struct {
 	Raw                  []byte // instead of the above: bytes to send as they are
 	Proto2               bool   // ask over HTTP/2 inside the tunnel
 	Tries                string // how applications treat one try after the other, separated by commas
+	Beside               string // Tries of a request that is under way meanwhile; held: a connection without HTTP
+	Twice                bool   // ask on two connections at once; the first answer counts
 	Audit                bool   // compare whether it was audited
 	TCP                  bool   // send Raw over a plain connection, which a line answers
 	Direct               bool   // show the oracle the client's address, which its tunnels hide

@@ -24,10 +24,14 @@ type Subject struct {
 	TCP      bool   // the port is declared tcp
 	Direct   bool   // its questions show the oracle the client's address
 	Pods     string // "none": no endpoint, "down": one where nothing listens; else the pod of all subjects
+	Pool     Pool
 	Routes   []RouteRule
 	Policies []Policy
 	JWT      []JWTRule
 }
+
+// Pool is a DestinationRule's connectionPool. 0 is no limit.
+type Pool struct{ MaxConnections, MaxPending, MaxRequests, MaxRetries int }
 
 // VIP is the subject's address.
 func (s *Subject) VIP() string { return fmt.Sprintf("10.97.%d.%d", 1+s.Index/200, 1+s.Index%200) }

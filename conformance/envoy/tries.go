@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"context"
 	"strings"
 	"sync"
 )
@@ -14,11 +15,31 @@ const (
 
 // tries counts how often applications got each question from each side.
 type tries struct {
-	mu sync.Mutex
-	n  map[[2]string]int // by side and question
+	mu   sync.Mutex
+	more sync.Cond
+	n    map[[2]string]int // by side and question
 }
 
-func newTries() *tries { return &tries{n: map[[2]string]int{}} }
+func newTries() *tries {
+	t := &tries{n: map[[2]string]int{}}
+	t.more.L = &t.mu
+	return t
+}
+
+// await waits until applications got a question n times; false when ctx ends before.
+func (t *tries) await(ctx context.Context, side, id string, n int) bool {
+	defer context.AfterFunc(ctx, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.more.Broadcast()
+	})()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.n[[2]string{side, id}] < n && ctx.Err() == nil {
+		t.more.Wait()
+	}
+	return t.n[[2]string{side, id}] >= n
+}
 
 func (t *tries) count(side, id string) int {
 	t.mu.Lock()
@@ -43,6 +64,7 @@ func (t *tries) next(s *Seen) how {
 	l := strings.Split(want[0], ",")
 	h := l[min(t.n[k], len(l)-1)]
 	t.n[k]++
+	t.more.Broadcast()
 	return how(h)
 }
 

@@ -69,7 +69,9 @@ func (w *World) build(base *Resources, observe bool) *Resources {
 		if s.Pods != "none" {
 			endpoints = w.endpoints(name, s.pod(), s.podAddress())
 		}
-		out.add(w.cluster(name, s.Name, s.HTTP2), endpoints)
+		cluster := w.cluster(name, s.Name, s.HTTP2)
+		s.Pool.limit(cluster)
+		out.add(cluster, endpoints)
 		chains = append(chains, w.chain(s, observe))
 		ranges = append(ranges, Object{
 			"ranges": []any{Object{"address_prefix": s.VIP(), "prefix_len": 32}},

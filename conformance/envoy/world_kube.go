@@ -28,6 +28,9 @@ func (w *World) Manifests(norm string) []byte {
 		if s.Pods != "none" {
 			items = append(items, w.slice(s.Name, s.pod(), s.podAddress(), s.kubePort()))
 		}
+		if rule := s.Pool.kube(w, s); rule != nil {
+			items = append(items, rule)
+		}
 		if len(s.JWT) > 0 {
 			items = append(items, w.requestAuthentication(s))
 		}
