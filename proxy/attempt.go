@@ -317,7 +317,8 @@ func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend
 	if err = x.writeRequest(cl); err == nil {
 		var h *codec.ResponseHead
 		if h, err = x.readHead(cl); err == nil {
-			x.rec.UpstreamTime = time.Since(sent)
+			x.heard = time.Now()
+			x.rec.UpstreamTime = x.heard.Sub(sent)
 			return x.response(cl, h, retries)
 		}
 	}

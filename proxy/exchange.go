@@ -88,6 +88,7 @@ type exchange struct {
 	// the attempt under way
 	tried      []*balance.Endpoint
 	host       *hostInfo
+	heard      time.Time          // when the response head came
 	retrying   *resilience.Limits // among whose retries it has a place; nil: none
 	started    bool               // the response head went out, or a 1xx
 	sent       atomic.Bool        // the whole request went upstream

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"time"
 
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/buf"
@@ -226,7 +225,7 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 		fs = setField(fs, "server", serverName)
 	}
 	if _, ok := findField(fs, "date"); !ok {
-		fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(time.Now())})
+		fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.heard)})
 	}
 	x.out = fs
 }

@@ -110,7 +110,9 @@ func (c *Conn) flush() {
 		}
 		if len(c.wbuf) < gatherBelow && len(c.streams) > 1 {
 			c.mu.Unlock()
-			runtime.Gosched()
+			for range gatherYields {
+				runtime.Gosched()
+			}
 			c.mu.Lock()
 			if c.state == stateClosed {
 				break
