@@ -48,6 +48,10 @@ const (
 	warm = 500 * time.Millisecond
 	// The first model waits longer: nothing serves yet.
 	firstWarm = 5 * time.Second
+	// Secrets that were not given are asked for again. istiod is silent when a service
+	// account may read Secrets that it was refused before, and remembers the refusal
+	// for a minute (pilot/pkg/credentials/kube: cacheTTL).
+	again = time.Minute
 )
 
 // Options of a Feed; all but Log and Server are required.
@@ -87,7 +91,7 @@ type Feed struct {
 	refused map[string]map[string]Refused
 	version map[string]string          // system version by type
 	wants   map[string]map[string]bool // named types: what is subscribed to
-	pending map[string]int             // named types: how many of it never came
+	pending map[string]int             // named types: how many of it are waited for
 	applied map[string]bool
 	server  string
 }
@@ -289,13 +293,51 @@ func (f *Feed) warming() bool {
 	return !f.applied[istiod.WorkloadType]
 }
 
+// giveUp ends the wait for what did not come in time: what never comes must not slow
+// every later change down.
+func (f *Feed) giveUp() {
+	for url, n := range f.pending {
+		if n == 0 {
+			continue
+		}
+		for name := range f.wants[url] {
+			f.wants[url][name] = false
+		}
+		f.pending[url] = 0
+	}
+}
+
+// askAgain subscribes anew to the secrets that are missing. One that is subscribed to
+// is not answered again, so it is given up first.
+func (f *Feed) askAgain() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	url := istiod.SecretType
+	var all, given []string
+	for name := range f.wants[url] {
+		all = append(all, name)
+		if _, ok := f.held[url][name]; ok {
+			given = append(given, name)
+		}
+	}
+	if len(given) < len(all) {
+		f.subscribe(url, given)
+		f.subscribe(url, all)
+	}
+}
+
 // Run builds and publishes models until ctx ends.
 func (f *Feed) Run(ctx context.Context) error {
 	limit := firstWarm
+	t := time.NewTicker(again)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-t.C:
+			f.askAgain()
+			continue
 		case <-f.dirty:
 		}
 		if f.Ready() != nil {
@@ -306,6 +348,7 @@ func (f *Feed) Run(ctx context.Context) error {
 		}
 		limit = warm
 		f.mu.Lock()
+		f.giveUp()
 		m := f.opts.World.Model()
 		f.mu.Unlock()
 		f.opts.Publish(m)

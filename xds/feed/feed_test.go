@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world records what it is told, refuses what is called "bad", and wants the
-// endpoints of every cluster.
+// endpoints of every cluster, and a secret of its name where that is "tls".
 type world struct {
 	mu       sync.Mutex
 	has      map[string]bool // "type/name", guarded by mu
@@ -49,11 +49,11 @@ func (w *world) Apply(url string, ups []istiod.Resource, gone []string) (errs []
 func (w *world) Model() *config.Model { return &config.Model{} }
 
 func (w *world) Wanted(url string) (names []string) {
-	if url != istiod.EndpointsType {
+	if url != istiod.EndpointsType && url != istiod.SecretType {
 		return nil
 	}
 	for k := range w.has {
-		if n, ok := strings.CutPrefix(k, istiod.ClusterType+"/"); ok {
+		if n, ok := strings.CutPrefix(k, istiod.ClusterType+"/"); ok && (url == istiod.EndpointsType || strings.HasPrefix(n, "tls")) {
 			names = append(names, n)
 		}
 	}
@@ -62,9 +62,25 @@ func (w *world) Wanted(url string) (names []string) {
 }
 
 // client records subscriptions.
-type client struct{ got [][]string }
+type client struct {
+	mu  sync.Mutex
+	got [][]string // guarded by mu
+}
 
-func (c *client) Subscribe(url string, names []string) { c.got = append(c.got, names) }
+func (c *client) Subscribe(url string, names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.got = append(c.got, names)
+}
+
+// take returns the subscriptions since the last call.
+func (c *client) take() [][]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := c.got
+	c.got = nil
+	return got
+}
 
 func response(url string, full bool, names ...string) *xds.Response {
 	r := &xds.Response{Type: url, Full: full}
@@ -141,6 +157,56 @@ func TestWaitsForEndpointsOfNewClusters(t *testing.T) {
 		s.f.Apply(response(istiod.ClusterType, false, "c"))
 		if d := (<-s.built).Sub(begin); d < 400*time.Millisecond || d > 600*time.Millisecond {
 			t.Errorf("built after %v, want about %v", d, warm)
+		}
+	})
+}
+
+// What never came is waited for once, not by every later change.
+func TestWaitsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t)
+		s.sync("a")
+		<-s.built
+		s.f.Apply(response(istiod.ClusterType, false, "tls"))
+		s.f.Apply(response(istiod.EndpointsType, false, "tls"))
+		<-s.built
+		begin := time.Now()
+		s.f.Apply(response(istiod.EndpointsType, false, "a"))
+		if d := (<-s.built).Sub(begin); d > burst {
+			t.Errorf("a change waits %v for a secret that was given up", d)
+		}
+		// A late one is taken all the same.
+		s.f.Apply(response(istiod.SecretType, false, "tls"))
+		<-s.built
+		if !s.w.has[istiod.SecretType+"/tls"] {
+			t.Error("the secret was not taken")
+		}
+	})
+}
+
+// istiod does not say when a secret may be read at last, so it is asked.
+func TestMissingSecretsAreAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		s := start(t)
+		s.sync("a", "tls-1", "tls-2")
+		s.f.Apply(response(istiod.SecretType, false, "tls-1"))
+		<-s.built
+		s.c.take()
+		time.Sleep(time.Until(begin.Add(again - time.Millisecond)))
+		if got := s.c.take(); len(got) != 0 {
+			t.Errorf("asked too early: %v", got)
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if got := s.c.take(); len(got) != 2 || !slices.Equal(got[0], []string{"tls-1"}) || len(got[1]) != 2 {
+			t.Errorf("asked %v", got)
+		}
+		s.f.Apply(response(istiod.SecretType, false, "tls-2"))
+		s.c.take()
+		time.Sleep(10 * again)
+		if got := s.c.take(); len(got) != 0 {
+			t.Errorf("asked for what is there: %v", got)
 		}
 	})
 }
