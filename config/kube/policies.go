@@ -126,7 +126,11 @@ func (r *build) compilePolicy(o *Object) *policy {
 	if last != nil {
 		what = "its last good version serves"
 	}
-	r.problem(config.Error, o, "spec.rules", "Invalid", "%v; %s", p.err, what)
+	field, why, ok := strings.Cut(p.err.Error(), ": ")
+	if !ok || !strings.HasPrefix(field, "spec.rules[") {
+		field, why = "spec.rules", p.err.Error()
+	}
+	r.problem(config.Error, o, field, "Invalid", "%s; %s", why, what)
 	if last != nil {
 		return last
 	}
@@ -149,7 +153,7 @@ func (r *build) newPolicy(o *Object, claims []string) *policy {
 		rs := p.ruleSpec(&spec.Rules[i], at("spec.rules", i))
 		rule, err := authz.NewRule(o.Namespace, o.Name, i, p.Action, rs, scope)
 		if err != nil {
-			p.err = fmt.Errorf("rules[%d]: %w", i, err)
+			p.err = err
 			p.Invalid, p.Rules = p.err.Error(), nil
 			return p
 		}
