@@ -12,7 +12,7 @@ import (
 const IstioVersion = "1.31.1"
 
 // MinIstiod and MaxIstiod are the first and last minor versions of istiod whose
-// configuration was compared with what is translated.
+// configuration was translated and served beside a live one.
 const (
 	MinIstiod = "1.28"
 	MaxIstiod = "1.31"
@@ -106,7 +106,7 @@ func locality(labels map[string]string) Locality {
 }
 
 // SupportedIstiod reports whether a version of istiod ("1.30.2", "1.31-alpha") is
-// in the range that was compared. Versions it cannot read are not judged.
+// in the range that was tested. Versions it cannot read are not judged.
 func SupportedIstiod(version string) (ok, known bool) {
 	var major, minor, first, last int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {

@@ -238,7 +238,7 @@ func (s *Settings) credentials(e env, root string) {
 }
 
 // Ends of a drain. Istio's terminationDrainDuration is 5 s, after which Envoy is
-// stopped whatever is open; the waypoint's pod has a grace of 30 s since 1.31, so
+// stopped whatever is open; the waypoint's template leaves Kubernetes' grace of 30 s, so
 // by default what is open gets most of that. A duration that was set is kept.
 const (
 	drainDelay    = 5 * time.Second
