@@ -10,7 +10,7 @@
 // A push of istiod is a burst of responses: the model is built when the burst is
 // over, or at the latest after a fixed time, and not while endpoints of new
 // clusters are on their way. The first model needs clusters and listeners. What never
-// comes is waited for once; missing secrets are asked for again every minute.
+// comes is waited for once; missing secrets are asked for again.
 //
 // Everything received is kept as it came, for config_dump.
 //

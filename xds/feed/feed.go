@@ -50,8 +50,8 @@ const (
 	firstWarm = 5 * time.Second
 	// Secrets that were not given are asked for again. istiod is silent when a service
 	// account may read Secrets that it was refused before, and remembers the refusal
-	// for a minute (pilot/pkg/credentials/kube: cacheTTL).
-	again = time.Minute
+	// for a minute (pilot/pkg/credentials/kube: cacheTTL): a little longer is enough.
+	again = 65 * time.Second
 )
 
 // Options of a Feed; all but Log and Server are required.
