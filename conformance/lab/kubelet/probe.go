@@ -32,7 +32,7 @@ func (c *container) probe(ctx context.Context, wg *sync.WaitGroup, p *sandbox.Pr
 			wg.Go(func() { c.liveness(ctx, p, s) })
 		}
 		if s := c.spec.ReadinessProbe; s != nil {
-			c.readiness(ctx, s)
+			c.readiness(ctx, s, func() error { return c.check(ctx, s) })
 		} else {
 			c.listening(ctx)
 		}
@@ -61,10 +61,11 @@ func (c *container) setReady(is bool) {
 	}
 }
 
-func (c *container) readiness(ctx context.Context, s *corev1.Probe) {
+// readiness follows a check by the probe's thresholds and period.
+func (c *container) readiness(ctx context.Context, s *corev1.Probe, check func() error) {
 	var good, bad int32
 	for {
-		if err := c.check(ctx, s); err == nil {
+		if err := check(); err == nil {
 			good, bad = good+1, 0
 		} else {
 			good, bad = 0, bad+1

@@ -62,10 +62,13 @@ func (p *Proxy) run() {
 
 func (p *Proxy) serve(c *net.TCPConn) {
 	defer c.Close()
-	dst, err := sandbox.OriginalDst(c)
-	if err != nil {
-		return
+	if dst, err := sandbox.OriginalDst(c); err == nil {
+		p.pass(c, dst)
 	}
+}
+
+// pass connects c with an endpoint of the Service at dst, or resets it.
+func (p *Proxy) pass(c *net.TCPConn, dst netip.AddrPort) {
 	service := p.view.Service(dst.Addr())
 	if service == nil {
 		_ = c.SetLinger(0)
