@@ -80,7 +80,7 @@ type build struct {
 	labelled        map[string]map[labelPlace][]*workload // pods by label, see podsByLabel; nil until it is needed
 	slices          map[string][]*Object                  // EndpointSlices by "namespace/service"
 	sliceOf         map[Key]string                        // the service of an EndpointSlice
-	users           map[string][]string                   // services by pod and address, see collectUsers; nil until it is needed
+	users           map[string][]string                   // services by pod and address, see collectUsers
 	annotated       map[string]map[string]bool            // pods that the CNI plugin marked, by namespace
 	services        []*service                            // ordered
 	byHost          map[string][]*service                 // by hostname
@@ -173,6 +173,7 @@ func (b *Builder) whole(objs *Objects) *build {
 	r.readiness()
 	r.routeStatuses(r.routes)
 	r.policyStatusesOf()
+	r.collectUsers()
 	r.assemble()
 	return r
 }

@@ -101,9 +101,6 @@ func (r *build) updateSlice(k Key, d *dirty) {
 // use notes which pods and addresses the EndpointSlices of a service name, or takes
 // it back.
 func (r *build) use(o *Object, service string, now bool) {
-	if r.users == nil {
-		return
-	}
 	s := o.Body.(*EndpointSlice)
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
@@ -144,11 +141,9 @@ func addressID(s string) string {
 	return "@" + a.String()
 }
 
-// collectUsers finds who uses which pod. Only changes of pods need it.
+// collectUsers finds who uses which pod, for changes of pods: the first one is not to
+// wait for it.
 func (r *build) collectUsers() {
-	if r.users != nil {
-		return
-	}
 	r.users = make(map[string][]string, len(r.pods))
 	for of, list := range r.slices {
 		for _, o := range list {

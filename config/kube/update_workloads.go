@@ -194,7 +194,6 @@ func (r *build) spoilUsers(id string, w *workload, d *dirty) {
 	if w == nil {
 		return
 	}
-	r.collectUsers()
 	of := slices.Clone(r.users[id])
 	for _, a := range w.Addrs {
 		of = append(of, r.users["@"+a.String()]...)
