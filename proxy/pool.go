@@ -50,6 +50,7 @@ type h1Conn struct {
 	idle   time.Duration     // fixed
 	born   time.Time         // fixed
 	life   time.Duration     // fixed: 0 none
+	leaves <-chan struct{}   // fixed: see drainOf
 
 	place int // guarded by pool.mu: in busy; negative: not there
 
@@ -60,9 +61,13 @@ type h1Conn struct {
 
 // expired reports an idle connection that is to be closed rather than used: it has
 // idled or lived too long by our own settings, or so long that its server, which
-// said when it closes idle connections, may be about to. A request that crossed
-// that close on its way would be lost.
+// said when it closes idle connections, may be about to; or the pod's node proxy is
+// going away and waits for it. A request that crossed either end on its way would be
+// lost.
 func (c *h1Conn) expired(now time.Time) bool {
+	if drains(c.leaves) {
+		return true
+	}
 	idle := now.Sub(c.since)
 	if hint := c.IdleHint(); hint > 0 && idle >= max(hint-closeMargin, hint/2) {
 		return true
@@ -130,7 +135,7 @@ func (hp *hostPool) pendH1(ep *balance.Endpoint, set *resilience.Settings, st *b
 		st.connectionGone()
 		return lease{}, err
 	}
-	c := &h1Conn{pool: hp, place: -1, state: st, origin: origin, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration}
+	c := &h1Conn{pool: hp, place: -1, state: st, origin: origin, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration, leaves: drainOf(conn)}
 	c.ClientConn = http1.NewClientConn(conn, http1.ClientOptions{
 		MaxHead:  hp.p.opts.MaxResponseHead,
 		Released: func(_ *http1.ClientConn, reusable bool) { hp.put(c, reusable) },
@@ -194,7 +199,7 @@ func (hp *hostPool) takeIdle(origin *originate.Origin) *h1Conn {
 func (hp *hostPool) put(c *h1Conn, reusable bool) {
 	c.served++
 	now := time.Now()
-	if !reusable || c.max != 0 && c.served >= c.max || c.life != 0 && now.Sub(c.born) >= c.life || hp.host.Gone.Load() {
+	if !reusable || c.max != 0 && c.served >= c.max || c.life != 0 && now.Sub(c.born) >= c.life || hp.host.Gone.Load() || drains(c.leaves) {
 		hp.drop(c)
 		return
 	}
@@ -243,7 +248,7 @@ func (hp *hostPool) sweep(now time.Time) (empty bool) {
 		} else if c.since.IsZero() {
 			c.since = now
 		}
-		if gone || !c.Usable() || !c.since.IsZero() && now.Sub(c.since) >= c.idle {
+		if gone || !c.Usable() || drains(c.leaves) || !c.since.IsZero() && now.Sub(c.since) >= c.idle {
 			hp.retire(c)
 			continue
 		}
@@ -289,6 +294,32 @@ func (hp *hostPool) shut() {
 	}
 	for _, c := range multi {
 		_ = c.Close()
+	}
+}
+
+// drainOf returns the channel that is closed when what c runs on goes away: the
+// HBONE connection of its tunnel takes no new ones and waits for the last to end.
+// nil: it never says so (TCP).
+func drainOf(c any) <-chan struct{} {
+	for {
+		switch t := c.(type) {
+		case interface{ Draining() <-chan struct{} }:
+			return t.Draining()
+		case interface{ Below() any }: // TLS in the tunnel
+			c = t.Below()
+		default:
+			return nil
+		}
+	}
+}
+
+// drains reports whether a channel of drainOf is closed.
+func drains(leaves <-chan struct{}) bool {
+	select {
+	case <-leaves:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -20,6 +20,7 @@ type h2Conn struct {
 	idle    time.Duration     // fixed
 	born    time.Time         // fixed
 	life    time.Duration     // fixed
+	leaves  <-chan struct{}   // fixed: see drainOf
 
 	served  atomic.Uint32
 	goodbye atomic.Bool // GOAWAY was said
@@ -116,7 +117,7 @@ func (hp *hostPool) dialH2(ep *balance.Endpoint, set *resilience.Settings, st *b
 		st.connectionGone()
 		return nil, err
 	}
-	c := &h2Conn{origin: origin, max: set.MaxRequestsPerConn, streams: set.MaxConcurrentStreams, idle: or(set.IdleTimeout, defaultIdle), born: born, life: set.MaxConnectionDuration}
+	c := &h2Conn{origin: origin, max: set.MaxRequestsPerConn, streams: set.MaxConcurrentStreams, idle: or(set.IdleTimeout, defaultIdle), born: born, life: set.MaxConnectionDuration, leaves: drainOf(conn)}
 	c.ClientConn = http2.NewClientConn(newNetConn(conn, nil), hp.p.opts.H2)
 	hp.p.wg.Go(func() {
 		<-c.Done()
@@ -133,7 +134,7 @@ func (hp *hostPool) leastBusy(origin *originate.Origin) *h2Conn {
 	least := 0
 	for i := 0; i < len(hp.multi); {
 		c := hp.multi[i]
-		if c.origin != origin || !c.Usable() || c.life != 0 && time.Since(c.born) >= c.life {
+		if c.origin != origin || !c.Usable() || drains(c.leaves) || c.life != 0 && time.Since(c.born) >= c.life {
 			hp.retire(c)
 			continue
 		}

@@ -146,3 +146,71 @@ func TestAnnouncedCloseIsHeeded(t *testing.T) {
 		})
 	}
 }
+
+// farewell is a tunnel whose connection can be told to drain.
+type farewell struct {
+	*memConn
+	drain chan struct{}
+}
+
+func (c *farewell) Draining() <-chan struct{} { return c.drain }
+
+// A connection in a tunnel whose node proxy goes away is not used again, and an idle
+// one is closed: the node proxy waits for it, and cuts it in the end.
+func TestDrainingTunnelIsLeft(t *testing.T) {
+	for _, proto := range []config.Protocol{config.ProtocolHTTP, config.ProtocolHTTP2} {
+		for _, idle := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(m *config.Model) { m.Backends[m.Destinations[0].Backend].Protocol = proto })
+				defer r.close()
+				r.handle(pod1, func(http.ResponseWriter, *http.Request) {})
+				if proto == config.ProtocolHTTP2 {
+					r.on(pod1, func(c *memConn) { r.handleH2(c, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) })
+				}
+				var mu sync.Mutex
+				var conns []*farewell
+				r.p.dial = func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
+					c, err := r.dial(ctx, ep)
+					if err != nil {
+						return nil, err
+					}
+					l := &farewell{c.(*memConn), make(chan struct{})}
+					mu.Lock()
+					conns = append(conns, l)
+					mu.Unlock()
+					return l, nil
+				}
+				open := func() int {
+					r.p.pools.mu.Lock()
+					defer r.p.pools.mu.Unlock()
+					n := len(r.p.pools.leaving)
+					for hp := range r.p.pools.pools {
+						n += len(hp.idle) + len(hp.busy) + len(hp.multi)
+					}
+					return n
+				}
+				c, _ := r.tunnel()
+				exchangeOn(t, c, get)
+				synctest.Wait()
+				close(conns[0].drain)
+				if idle {
+					time.Sleep(2*sweepInterval + time.Second) // HTTP/2 says GOAWAY, and is looked after in the next round
+					synctest.Wait()
+					if n := open(); n != 0 {
+						t.Errorf("%v: %d connections are left to a node proxy that goes away", proto, n)
+					}
+				}
+				for range 2 { // on one that is dialed anew
+					if resp, _ := exchangeOn(t, c, get); resp.StatusCode != 200 {
+						t.Errorf("%v: %d", proto, resp.StatusCode)
+					}
+				}
+				_ = c.Close()
+				r.idle()
+				if len(conns) != 2 {
+					t.Errorf("%v, idle %v: %d connections, want 2", proto, idle, len(conns))
+				}
+			})
+		}
+	}
+}
