@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	pb "google.golang.org/grpc/interop/grpc_testing"
+
 	"waypoint.dev/waypoint/internal/testmesh"
 	"waypoint.dev/waypoint/proxy"
 )
@@ -258,5 +260,32 @@ func TestBackendFiltersAndRetries(t *testing.T) {
 	}
 	if len(drawn) != 2 {
 		t.Errorf("drawn %v", drawn)
+	}
+}
+
+// The backends of a GRPCRoute have mirrors too: calls are copied with their messages.
+func TestBackendMirrorOfCalls(t *testing.T) {
+	m := startRPC(t)
+	m.serve(rpcServices("grpc") + service(4, "shadow", "grpc", 8080, podV2) + `
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: rpc, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: rpc, port: 80}]
+  rules:
+  - name: copied
+    backendRefs:
+    - {name: v1, port: 80, filters: [
+        {type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}},
+        {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Own, value: "1"}]}}]}
+`)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := pb.NewTestServiceClient(m.rpcClient("clients", 1)).UnaryCall(ctx, &pb.SimpleRequest{ResponseSize: 3}); err != nil {
+		t.Fatal(err)
+	}
+	seen := m.v2.Await(ctx, t.Name()+"-1-0") // the id of the client's first call
+	if len(seen) != 1 || seen[0].Path != "/grpc.testing.TestService/UnaryCall" || seen[0].Headers["X-Own"] != "1" || seen[0].Proto != "HTTP/2.0" {
+		t.Errorf("the copy: %+v", seen)
 	}
 }
