@@ -153,9 +153,9 @@ func newMesh(t *testing.T) *mesh {
 		HBONE: func(c *hbone.ServerConfig) { c.Revoked = m.sees("waypoint, of clients") },
 		PoolConfig: func(c *hbone.PoolConfig) {
 			c.Revoked, c.DialTCP = m.sees("waypoint, of pods"), m.network.dial
-			// Silence is noticed within a second and a half, not Istio's 30 s, for a run
-			// of a minute to have many of it.
-			c.H2 = h2.Config{KeepaliveInterval: 500 * time.Millisecond, KeepaliveTimeout: time.Second}
+			// Silence is noticed within four and a half seconds, not Istio's 30, for a
+			// run of a minute to have many of it. A busy machine needs the four.
+			c.H2 = h2.Config{KeepaliveInterval: 500 * time.Millisecond, KeepaliveTimeout: 4 * time.Second}
 		},
 	}
 	if *verbose {

@@ -163,7 +163,8 @@ func (f *fleet) live(ctx context.Context, s *slot) {
 		if !f.leave(ctx) {
 			return
 		}
-		if rand.IntN(5) == 0 { // its connections are cut, it stays
+		what := rand.IntN(10)
+		if what < 2 { // its connections are cut, it stays
 			m.ends.of(s.ip, func() {
 				n, err := s.pod.door.cut()
 				check(err)
@@ -175,26 +176,33 @@ func (f *fleet) live(ctx context.Context, s *slot) {
 		if f.away.Add(1) == int64(cap(f.gone)) {
 			f.lowest.Add(1)
 		}
-		switch rand.IntN(4) {
-		case 0, 1: // it crashes, and the control plane hears of it later
+		switch what {
+		default: // it crashes, and the control plane hears of it later
 			m.kills.Add(1)
 			m.ends.of(s.ip, func() { check(s.pod.die()) })
 			pause(ctx, notice)
 			s.listed.Store(false)
 			pause(ctx, rand.N(notice))
-		case 2: // it falls silent: it hears, and nobody hears it
+		case 2: // it falls silent: it hears, and nobody hears it, until nobody waits for it any more
 			m.silences.Add(1)
 			m.ends.of(s.ip, func() {
 				s.pod.freeze()
 				pause(ctx, notice)
 				s.listed.Store(false)
-				pause(ctx, 2*time.Second)
+				select {
+				case <-s.pod.door.left():
+				case <-time.After(hears):
+					m.t.Errorf("somebody still waits for %v, which is silent", s.ip)
+				case <-ctx.Done():
+				}
 				check(s.pod.die())
 			})
-		case 3: // it is deleted: out of the configuration, and gone when nothing is left
+		case 3, 4, 5: // its node proxy leaves in order, or the pod: then it is out of the configuration first
 			m.leaves.Add(1)
-			s.listed.Store(false)
-			m.published(ctx)
+			if rand.IntN(3) > 0 {
+				s.listed.Store(false)
+				m.published(ctx)
+			}
 			check(s.pod.drain())
 			check(s.pod.die())
 		}

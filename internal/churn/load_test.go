@@ -69,9 +69,10 @@ func (l *load) run(ctx context.Context, k kind) {
 	if k == http1 {
 		// A server may close an idle connection at any time, and what then crosses the
 		// close is lost (RFC 9112 section 9.5). So a client gives one up before its
-		// server does: here, what idled for half of the time that a connection which
-		// drains still has for a last request.
-		tr.IdleConnTimeout = proxyhttp1.DrainGrace / 2
+		// server does: here, what idled for a tenth of the time that a connection which
+		// drains still has for a last request. The rest is for the request to come there
+		// on a machine that has other things to do.
+		tr.IdleConnTimeout = proxyhttp1.DrainGrace / 10
 	} else {
 		tr.Protocols = new(http.Protocols)
 		tr.Protocols.SetUnencryptedHTTP2(true)

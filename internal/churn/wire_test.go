@@ -95,6 +95,7 @@ type door struct {
 
 	mu    sync.Mutex
 	shut  bool               // guarded by mu: connections are reset as they come
+	empty chan struct{}      // guarded by mu: closed with the last connection; nil: nobody waits
 	conns map[*wire]struct{} // guarded by mu
 }
 
@@ -130,6 +131,23 @@ func (d *door) admit(nc net.Conn) *wire {
 	}
 	d.conns[c] = struct{}{}
 	return c
+}
+
+// left returns a channel that is closed when no connection is left.
+func (d *door) left() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	empty := make(chan struct{})
+	d.empty = empty
+	d.checkEmptyLocked()
+	return empty
+}
+
+func (d *door) checkEmptyLocked() {
+	if d.empty != nil && len(d.conns) == 0 {
+		close(d.empty)
+		d.empty = nil
+	}
 }
 
 // reset closes with RST.
@@ -253,6 +271,7 @@ func (c *wire) Write(p []byte) (int, error) {
 func (c *wire) Close() error {
 	c.d.mu.Lock()
 	delete(c.d.conns, c)
+	c.d.checkEmptyLocked()
 	c.d.mu.Unlock()
 	c.mu.Lock()
 	c.over = true
