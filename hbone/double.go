@@ -73,6 +73,13 @@ func (p *Pool) double(ctx context.Context, t Target, outer *Tunnel) (*Double, er
 		return nil, dialError(ctx, StageIdentity, err)
 	}
 	d := &Double{session: h2.NewClient(tc, p.cfg.H2)}
+	p.wg.Go(func() { // who sees the inner tunnel drain knows nothing of the outer one
+		select {
+		case <-outer.Draining():
+			d.session.Shutdown()
+		case <-d.session.Done():
+		}
+	})
 	p.wg.Go(func() {
 		err := d.session.Serve()
 		_ = tc.Close() // and the outer tunnel with it

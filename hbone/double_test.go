@@ -156,3 +156,33 @@ func TestDoubleFails(t *testing.T) {
 func revoked(src identity.Source) func(*x509.Certificate) bool {
 	return func(c *x509.Certificate) bool { return c.Equal(src.SVID().Certificate.Leaf) }
 }
+
+// A gateway that goes away drains what is inside of its tunnels, which go on until
+// their users leave them.
+func TestDoubleDrainsWithItsGateway(t *testing.T) {
+	m := newMesh(t)
+	_, behind := m.serve(t, ServerConfig{}, handlerFunc(echo))
+	gw := m.ca.Source("istio-system", "eastwest", time.Hour)
+	defer gw.Close()
+	front, addr := m.serve(t, ServerConfig{TLS: gw, DrainDelay: -1}, gateway(behind, 200, nil))
+	p := m.pool(t, PoolConfig{})
+	d, err := p.DialDouble(ctxT(t), Target{Addr: addr, Authority: "cart.shop.svc.cluster.local:80"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-d.Draining():
+		t.Error("drains by itself")
+	default:
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- front.Shutdown(ctxT(t)) }()
+	<-d.Draining()
+	roundTrip(t, d, "still open")
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-drained; err != nil {
+		t.Errorf("the gateway waits: %v", err)
+	}
+}
