@@ -2,9 +2,9 @@
 // it changes.
 //
 // Its test runs mixed HTTP/1.1, HTTP/2 and gRPC load through real TLS tunnels,
-// while pods come, go gracefully, die by RST and by silence, connections are cut,
-// certificates and roots rotate, and the configuration is replaced ten times a
-// second. Apps note the id of every request as soon as they have its head, and
+// while pods come, go gracefully, die by RST and by silence, node proxies leave,
+// connections are cut, certificates and roots rotate, and the configuration is
+// replaced ten times a second. Apps note the id of every request as soon as they have its head, and
 // the clients' failures are held against these notes.
 //
 // # What is held against the waypoint
@@ -26,7 +26,8 @@
 // fails whole, as a write does that meets the RST. The inside of the pod outlives
 // its connections: what its node proxy has read still reaches the app, which notes
 // it, and whose answers go nowhere. A pod that falls silent goes on noting what it
-// hears, so silence hides nothing either.
+// hears, so silence hides nothing either. The clients' node proxy loses nothing of an
+// answer that had come to it.
 //
 // TestUnsentIsUnseen holds this to account: of pods that die under load, the apps
 // have noted exactly the requests that the tunnels do not call unsent.
@@ -35,8 +36,9 @@
 //
 // Of the six pods of one, two may be away at a time. Its POSTs have the default
 // policy, which makes three tries, each on another host; a third dead one would use
-// them up rightly. Of the six pods of the other, all but one may be away, and mostly
-// are; its routes say to try for longer.
+// them up rightly. So no third pod goes before every request has ended that may have
+// met the first two, however slow the machine. Of the six pods of the other, all but
+// one may be away, and mostly are; its routes say to try for longer.
 //
 // `make churn` runs it for a minute; the ordinary tests for a few seconds.
 package churn
