@@ -29,6 +29,9 @@ const (
 	overloadUsers = 2 * overloadTunnels
 	// minGoodput is the share of the peak that is left at twice its load.
 	minGoodput = .8
+	// alone is the share of the machine's cores from which on it counts as ours. The
+	// kernel's own share of the traffic, which is nobody's, is a twentieth.
+	alone = .93
 	// inTime is what a user waits for an answer.
 	inTime = time.Second
 )
@@ -87,53 +90,52 @@ func (l *lab) ours() time.Duration {
 	return own.cpu() + backend.cpu() + l.waypoint.cpu() + time.Duration(idle)*10*time.Millisecond // USER_HZ is 100
 }
 
-// TestOverload asks a waypoint for twice what it can answer, in an open loop, with
-// twice the tunnels that it has room for. The load client, the waypoint and the
-// backend share this machine's cores, so what is saturated is all three together;
-// peak and overload are measured by the same client, the peak before and after.
-// What is compared is good answers a second of the CPU that was there for the
-// three: on a shared machine that is not the same from one second to the next.
-func TestOverload(t *testing.T) {
-	t.Setenv("GOMEMLIMIT", strconv.Itoa(overloadMemory))
-	l, err := start(t.Context(), buildWaypoint(t), "--max-tunnels", strconv.Itoa(overloadTunnels))
+// overload is a waypoint with little room and those who ask it.
+type overload struct {
+	*lab
+	crowd load.Crowd
+}
+
+// period is what became of one span of asking.
+type period struct {
+	*load.Tally
+	perCPU float64 // good answers a second of the CPU that was there for the three
+	alone  bool    // nothing else used the machine
+}
+
+func (o *overload) ask(t *testing.T, name string, users int, rate float64, span time.Duration) (p period) {
+	t.Helper()
+	c := o.crowd
+	c.Users, c.Rate, c.Span = users, rate, span
+	had := o.ours()
+	r, err := c.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(l.close)
-	w := l.workload(shape{}, "/1024")
-	crowd := load.Crowd{Waypoint: w.Waypoint, Client: w.Client, Authority: w.Authority, Request: w.Request, PerConn: 16, Deadline: inTime}
-	run := func(name string, users int, rate float64, span time.Duration) (r *load.Tally, perCPU float64) {
-		t.Helper()
-		c := crowd
-		c.Users, c.Rate, c.Span = users, rate, span
-		had := l.ours()
-		r, err := c.Run(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		had = l.ours() - had
-		perCPU = float64(r.Good) / had.Seconds()
-		t.Logf("%-8s %v; %.2f cores were ours, %.0f good a CPU second", name, r, had.Seconds()/r.Elapsed.Seconds(), perCPU)
-		if r.Failed > 0 {
-			t.Errorf("%s: %d questions failed, the first with %v", name, r.Failed, r.FirstError)
-		}
-		return r, perCPU
+	had = o.ours() - had
+	p = period{r, float64(r.Good) / had.Seconds(), had.Seconds() >= alone*float64(runtime.NumCPU())*r.Elapsed.Seconds()}
+	t.Logf("%-8s %v; %.2f cores were ours, %.0f good a CPU second", name, r, had.Seconds()/r.Elapsed.Seconds(), p.perCPU)
+	if r.Failed > 0 {
+		t.Errorf("%s: %d questions failed, the first with %v", name, r.Failed, r.FirstError)
 	}
+	return p
+}
+
+// round measures the peak, twice its load and the peak again. It returns what is wrong
+// with the goodput, empty: nothing, and fails the test for the rest.
+func (o *overload) round(t *testing.T) (wrong string) {
+	t.Helper()
 	peakSpan := max(2*time.Second, *overloadSpan/6)
-	run("warm-up", overloadTunnels, 0, time.Second)
-	before, cpuBefore := run("peak", overloadTunnels, 0, peakSpan)
-	stop, shed := l.waypoint.watchRSS(), l.waypoint.shed(t)
-	over, cpuOver := run("twice", overloadUsers, 2*before.Goodput(), *overloadSpan)
-	counted, rss := l.waypoint.shed(t), stop()
-	after, cpuAfter := run("peak", overloadTunnels, 0, peakSpan)
+	before := o.ask(t, "peak", overloadTunnels, 0, peakSpan)
+	stop, shed := o.waypoint.watchRSS(), o.waypoint.shed(t)
+	over := o.ask(t, "twice", overloadUsers, 2*before.Goodput(), *overloadSpan)
+	counted, rss := o.waypoint.shed(t), stop()
+	after := o.ask(t, "peak", overloadTunnels, 0, peakSpan)
 
 	peak := (before.Goodput() + after.Goodput()) / 2
-	share := cpuOver / ((cpuBefore + cpuAfter) / 2)
+	share, clock := 2*over.perCPU/(before.perCPU+after.perCPU), over.Goodput()/peak
 	t.Logf("%d cores: goodput %.0f/s of a peak of %.0f/s (%.0f %%), by CPU %.0f %%; RSS at most %.1f MiB of %.0f", runtime.NumCPU(),
-		over.Goodput(), peak, 100*over.Goodput()/peak, 100*share, mib(rss), mib(overloadMemory))
-	if share < minGoodput {
-		t.Errorf("goodput fell to %.0f %% of the peak", 100*share)
-	}
+		over.Goodput(), peak, 100*clock, 100*share, mib(rss), mib(overloadMemory))
 	if rss > overloadMemory {
 		t.Errorf("RSS %.1f MiB, limit %.0f", mib(rss), mib(overloadMemory))
 	}
@@ -144,6 +146,47 @@ func TestOverload(t *testing.T) {
 		t.Errorf("the waypoint counted %.0f tunnels shed, the client %d", n, over.Shed+over.Refused)
 	}
 	t.Logf("shed: %v", counted)
+	switch quiet := before.alone && over.alone && after.alone; {
+	case share < minGoodput:
+		return fmt.Sprintf("goodput fell to %.0f %% of the peak, by CPU", 100*share)
+	case quiet && clock < minGoodput:
+		return fmt.Sprintf("goodput fell to %.0f %% of the peak, by the clock", 100*clock)
+	case !quiet:
+		t.Log("other work used the machine: nothing is held by the clock")
+	}
+	return ""
+}
+
+// TestOverload asks a waypoint for twice what it can answer, in an open loop, with
+// twice the tunnels that it has room for. The load client, the waypoint and the
+// backend share this machine's cores, so what is saturated is all three together;
+// peak and overload are measured by the same client, the peak before and after.
+// What is compared is good answers a second of the CPU that was there for the
+// three: on a shared machine that is not the same from one second to the next. On
+// one that nothing else used they are compared by the clock too. Work that comes or
+// goes between the periods also moves what a request costs, so a round that falls
+// short is repeated, twice at most; a waypoint that cannot do it never does.
+func TestOverload(t *testing.T) {
+	const rounds = 3
+	t.Setenv("GOMEMLIMIT", strconv.Itoa(overloadMemory))
+	l, err := start(t.Context(), buildWaypoint(t), "--max-tunnels", strconv.Itoa(overloadTunnels))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	w := l.workload(shape{}, "/1024")
+	o := &overload{l, load.Crowd{Waypoint: w.Waypoint, Client: w.Client, Authority: w.Authority, Request: w.Request, PerConn: 16, Deadline: inTime}}
+	o.ask(t, "warm-up", overloadTunnels, 0, time.Second)
+	for i := 1; ; i++ {
+		wrong := o.round(t)
+		if wrong == "" || t.Failed() {
+			return
+		}
+		if i == rounds {
+			t.Fatal(wrong)
+		}
+		t.Log(wrong, "- once more")
+	}
 }
 
 // TestConnectionsOverTheLimit: HBONE connections over the limit are closed and
