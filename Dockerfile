@@ -7,7 +7,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN mkdir -p /out && CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
+RUN mkdir -p /out && CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -pgo=cmd/waypoint/waypoint.pgo \
     -ldflags "-s -w -X waypoint.dev/waypoint/internal/version.Version=$VERSION" -o /out/ ./cmd/...
 
 FROM scratch
