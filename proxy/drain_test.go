@@ -57,6 +57,46 @@ func TestDrainInsideTunnels(t *testing.T) {
 	})
 }
 
+// A tunnel that was opened for a request gets it served, though its connection drains
+// before the first byte has come.
+func TestFirstGrace(t *testing.T) {
+	for _, before := range []bool{false, true} { // opened before the drain, or during it
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, nil)
+			defer r.close()
+			r.handle(pod1, func(http.ResponseWriter, *http.Request) {})
+			draining := make(chan struct{})
+			var served, silent *memConn
+			open := func() {
+				served, _ = r.open(vip+":80", draining)
+				silent, _ = r.open(vip+":80", draining)
+				synctest.Wait()
+			}
+			if before {
+				open()
+			}
+			close(draining)
+			synctest.Wait()
+			if !before {
+				open()
+			}
+			start := time.Now()
+			time.Sleep(firstGrace - time.Millisecond)
+			if resp, _ := exchangeOn(t, served, get); resp.StatusCode != 200 || !resp.Close {
+				t.Errorf("%d, close %v", resp.StatusCode, resp.Close)
+			}
+			if b, err := io.ReadAll(struct{ io.Reader }{silent}); err != nil || len(b) > 0 {
+				t.Errorf("silent: %q %v", b, err)
+			}
+			if d := time.Since(start); d != firstGrace {
+				t.Errorf("the silent one ended after %v", d)
+			}
+			_ = served.Close()
+			r.idle()
+		})
+	}
+}
+
 func TestDrainHTTP2AndTCP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(m *config.Model) {

@@ -6,9 +6,13 @@ import (
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/proxy/codec"
-	"waypoint.dev/waypoint/proxy/http1"
 	"waypoint.dev/waypoint/telemetry"
 )
+
+// firstGrace is how long a tunnel that drains may still send its first byte. Unlike
+// one that idles between requests it was opened for one, which is on its way: it
+// gets as long as a server that shuts down goes on accepting.
+const firstGrace = 5 * time.Second
 
 // exchange serves one request; false ends its HTTP/1 connection.
 func (t *tunnel) exchange(srv codec.Server) (more bool) {
@@ -111,7 +115,7 @@ func (t *tunnel) drain() {
 	case t.h2 != nil:
 		t.h2.SetDraining()
 	case t.sniffing:
-		_ = t.in.SetReadDeadline(time.Now().Add(http1.DrainGrace)) // idle since it was accepted
+		_ = t.in.SetReadDeadline(time.Now().Add(firstGrace))
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
+	"waypoint.dev/waypoint/hbone/h2"
+	"waypoint.dev/waypoint/proxy/codec"
+	"waypoint.dev/waypoint/proxy/http2"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 )
@@ -165,7 +168,12 @@ func TestDrainingTunnelIsLeft(t *testing.T) {
 				defer r.close()
 				r.handle(pod1, func(http.ResponseWriter, *http.Request) {})
 				if proto == config.ProtocolHTTP2 {
-					r.on(pod1, func(c *memConn) { r.handleH2(c, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) })
+					// Not the server of x/net, which shares channels between bubbles.
+					r.on(pod1, func(c *memConn) {
+						_ = http2.NewServerConn(c, h2.Config{}, func(srv codec.Server) {
+							_ = srv.WriteHead(&codec.ResponseHead{Status: 200}, codec.End)
+						}).Serve()
+					})
 				}
 				var mu sync.Mutex
 				var conns []*farewell

@@ -220,7 +220,7 @@ func (t *tunnel) startAwait() (gone bool) {
 	defer t.mu.Unlock()
 	t.sniffing = true
 	// Accepted while its connection drained: what it was opened for may come.
-	return t.draining && t.in.SetReadDeadline(time.Now().Add(http1.DrainGrace)) != nil
+	return t.draining && t.in.SetReadDeadline(time.Now().Add(firstGrace)) != nil
 }
 
 // awaited looks at how the wait ended. A request that had arrived before the
