@@ -68,3 +68,18 @@ func (e *ConnError) Error() string {
 	}
 	return s
 }
+
+// belowError is a [ConnError] of the HTTP/2 connection below this one, where this one
+// runs in a tunnel: here it is the end of the network, and nothing to say GOAWAY for.
+type belowError string
+
+func (e belowError) Error() string { return string(e) }
+
+// below makes an error of the network of one.
+func below(err error) error {
+	var ce *ConnError
+	if errors.As(err, &ce) {
+		return belowError(err.Error())
+	}
+	return err
+}

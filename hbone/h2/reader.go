@@ -42,7 +42,7 @@ func (b *reader) fill() error {
 	if err == nil {
 		err = io.ErrNoProgress
 	}
-	return err
+	return below(err)
 }
 
 // pick chooses the buffer for the next read.
@@ -83,7 +83,7 @@ func (b *reader) Read(p []byte) (int, error) {
 			if err == nil {
 				err = io.ErrNoProgress
 			}
-			return 0, err
+			return 0, below(err)
 		}
 		if err := b.fill(); err != nil {
 			return 0, err

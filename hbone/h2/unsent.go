@@ -40,10 +40,10 @@ func (c *Conn) noteUnsent(buf []byte, from int) {
 // settled waits until it is known what became of the last bytes, and reports
 // whether the connection broke. c.mu is held.
 func (c *Conn) settled() bool {
-	if c.state != stateClosed {
+	if c.state == stateOpen || c.state == stateEnding && c.err == nil {
 		return false
 	}
-	for c.flushing {
+	for c.flushing || c.state == stateEnding && len(c.wbuf) > 0 {
 		c.flushed.Wait()
 	}
 	return true

@@ -153,7 +153,7 @@ func (c *Conn) flushOnce() {
 	c.handed += int64(n)
 	if err != nil {
 		c.noteUnsent(buf, n)
-		c.closeLocked(err)
+		c.closeLocked(below(err))
 	}
 	putBuf(buf)
 }
