@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -116,6 +117,10 @@ func TestHeadUnsentAtTheEnd(t *testing.T) {
 					t.Errorf("unsent: %v", !tt.unsent)
 				}
 				wg.Wait()
+				<-client.Done()
+				if own := errors.As(client.Err(), new(*ConnError)); own != (tt.name != "the tunnel below breaks") {
+					t.Errorf("ended for %#v", client.Err())
+				}
 			})
 		})
 	}
