@@ -111,7 +111,7 @@ func TestDrainHTTP2AndTCP(t *testing.T) {
 				_, _ = io.Copy(struct{ io.Writer }{c}, br)
 				return
 			}
-			r.handleH2(&memConn{r: prefixed(br, c.r), w: c.w}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { <-hold; fmt.Fprint(w, "ok") }))
+			answerH2{hold, "ok"}.serve(&memConn{r: prefixed(br, c.r), w: c.w})
 		})
 		c, _ := r.tunnel()
 		cc := h2Client(t, c)

@@ -15,12 +15,33 @@ import (
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/hbone/h2"
 	"waypoint.dev/waypoint/telemetry"
 )
 
-// handleH2 makes an HTTP/2 backend of h.
+// handleH2 makes an HTTP/2 backend of h; not in a bubble, see answerH2.
 func (r *rig) handleH2(c *memConn, h http.Handler) {
 	(&xhttp2.Server{}).ServeConn(c, &xhttp2.ServeConnOpts{Handler: h})
+}
+
+// answerH2 is an HTTP/2 backend in a bubble: each answer is body, given once wait is
+// closed. x/net's server passes its channels on to the next one, which may be outside
+// of the bubble.
+type answerH2 struct {
+	wait <-chan struct{} // nil: at once
+	body string
+}
+
+func (a answerH2) serve(c net.Conn) { _ = h2.NewServer(c, h2.Config{}, a).Serve() }
+
+// ServeStream implements h2.Handler.
+func (a answerH2) ServeStream(s *h2.Stream) {
+	if a.wait != nil {
+		<-a.wait
+	}
+	if s.WriteHead(&h2.Head{Status: 200}, h2.More) == nil {
+		_, _ = s.WriteData([]byte(a.body), h2.End)
+	}
 }
 
 // h2Client speaks HTTP/2 with prior knowledge on one tunnel.

@@ -220,7 +220,7 @@ func TestMaxConnectionDuration(t *testing.T) {
 			defer r.close()
 			r.on(pod1, func(c *memConn) {
 				if proto == config.ProtocolHTTP2 {
-					r.handleH2(c, http.HandlerFunc(hello))
+					answerH2{body: "hello"}.serve(c)
 					return
 				}
 				serveHTTP1(c, hello)
