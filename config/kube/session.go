@@ -49,9 +49,14 @@ func (t *translator) backendSession(x *route, rule *routing.Rule) (found *Sessio
 	return found
 }
 
-// sessionOf is the session persistence that a policy gives the service of a backend.
+// sessionOf is the session persistence that a policy gives the service of a backend;
+// nil for one that was not built of objects, as under an [Overlay].
 func (r *build) sessionOf(backend string) *SessionPersistence {
-	return r.backendPolicies[r.backends[backend].service.obj.Key].session
+	b := r.backends[backend]
+	if b == nil || b.service == nil {
+		return nil
+	}
+	return r.backendPolicies[b.service.obj.Key].session
 }
 
 // keepSessions makes a rule keep sessions. shared says that other rules have the same
