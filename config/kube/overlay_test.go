@@ -49,7 +49,7 @@ func TestOverlay(t *testing.T) {
 	}
 	rule := func(retry int) routing.Rule { return routing.Rule{Retry: retry, Fault: -1, Session: -1, Hash: -1} }
 	own := &resilience.Retry{Attempts: 1, On: resilience.On5xx}
-	cart := &config.Destination{Key: "cart", Service: config.Service{Host: "cart.shop.svc.cluster.local"}, Protocol: config.ProtocolHTTP,
+	cart := &config.Destination{Key: "cart", Backend: "cart", Service: config.Service{Host: "cart.shop.svc.cluster.local"}, Protocol: config.ProtocolHTTP,
 		Routes: []routing.Rule{rule(0), rule(1)}, Retries: []*resilience.Retry{resilience.DefaultRetry(), own}}
 	other := &config.Destination{Key: "other", Service: config.Service{Host: "x.example.com"}, Routes: []routing.Rule{rule(-1)}}
 	back := &config.Backend{Key: "cart", Service: config.Service{Name: "cart", Namespace: "shop"}, Settings: resilience.Settings{Outlier: &resilience.Outlier{}}}
