@@ -188,7 +188,13 @@ func (l *Lab) startNode(ctx context.Context) error {
 
 // attach is the CNI plugin.
 func (l *Lab) attach(pod *corev1.Pod, n *sandbox.Net) (map[string]string, func(), error) {
-	if !l.View.Captured(pod) {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	ns, err := l.Client.CoreV1().Namespaces().Get(ctx, pod.Namespace, metav1.GetOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	if !cluster.Captured(pod, ns) {
 		return nil, nil, nil
 	}
 	detach, err := l.Mesh.Attach(pod, n)

@@ -20,8 +20,10 @@ import (
 	"waypoint.dev/waypoint/conformance/lab"
 )
 
-// settle is how long a change may take to be seen everywhere. The suite grants 30 s.
-const settle = 10 * time.Second
+// settle is how long a change may take to be seen everywhere. The suite grants 30 s; the
+// lab's own view of the cluster may need more behind an outage of the API server, since
+// client-go's informers ask again after up to 30 s, doubled by jitter.
+const settle = 75 * time.Second
 
 // poll is how often what has no event is asked for.
 const poll = 25 * time.Millisecond

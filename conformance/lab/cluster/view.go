@@ -181,16 +181,15 @@ func (v *View) Endpoints(svc *corev1.Service, port uint16) []netip.AddrPort {
 	return out
 }
 
-// Captured reports whether a pod's traffic is to be handled by the node proxy.
-func (v *View) Captured(pod *corev1.Pod) bool {
+// Captured reports whether a pod's traffic is to be handled by the node proxy. It is asked
+// once in a pod's life, so the namespace is not looked up in a view that may be behind.
+func Captured(pod *corev1.Pod, ns *corev1.Namespace) bool {
 	if pod.Spec.HostNetwork || pod.Labels[labelManaged] != "" || pod.Labels[labelGateway] != "" {
 		return false
 	}
 	mode := pod.Labels[labelMode]
 	if mode == "" {
-		if ns, err := v.namespaces.Get(pod.Namespace); err == nil {
-			mode = ns.Labels[labelMode]
-		}
+		mode = ns.Labels[labelMode]
 	}
 	return mode == "ambient"
 }

@@ -52,23 +52,24 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestCaptured(t *testing.T) {
-	v := clustertest.New(t, append(slices.Clone(clustertest.Shop), `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"plain"}}`)...)
+	ambient := map[string]string{"istio.io/dataplane-mode": "ambient"}
 	for _, tc := range []struct {
-		ns     string
+		ns     map[string]string
 		labels map[string]string
 		host   bool
 		want   bool
 	}{
-		{"shop", nil, false, true}, {"plain", nil, false, false}, {"gone", nil, false, false},
-		{"shop", map[string]string{"istio.io/dataplane-mode": "none"}, false, false},
-		{"plain", map[string]string{"istio.io/dataplane-mode": "ambient"}, false, true},
-		{"shop", nil, true, false},
-		{"shop", map[string]string{"gateway.networking.k8s.io/gateway-name": "waypoint"}, false, false},
-		{"shop", map[string]string{"gateway.istio.io/managed": "istio.io-mesh-controller"}, false, false},
+		{ambient, nil, false, true}, {nil, nil, false, false},
+		{ambient, map[string]string{"istio.io/dataplane-mode": "none"}, false, false},
+		{nil, ambient, false, true},
+		{ambient, nil, true, false},
+		{ambient, map[string]string{"gateway.networking.k8s.io/gateway-name": "waypoint"}, false, false},
+		{ambient, map[string]string{"gateway.istio.io/managed": "istio.io-mesh-controller"}, false, false},
 	} {
-		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: tc.ns, Labels: tc.labels}, Spec: corev1.PodSpec{HostNetwork: tc.host}}
-		if got := v.Captured(p); got != tc.want {
-			t.Errorf("%s %v host network %t: %t", tc.ns, tc.labels, tc.host, got)
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: tc.labels}, Spec: corev1.PodSpec{HostNetwork: tc.host}}
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Labels: tc.ns}}
+		if got := cluster.Captured(p, ns); got != tc.want {
+			t.Errorf("%v %v host network %t: %t", tc.ns, tc.labels, tc.host, got)
 		}
 	}
 }

@@ -35,6 +35,7 @@ type worker struct {
 	// Owned by run's goroutine.
 	net      *sandbox.Net
 	detach   func()
+	notes    map[string]string // what the CNI plugin said and the API server does not know yet
 	volumes  *volumes
 	reported string // the status that was written last
 
@@ -189,22 +190,29 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
+// attach lets the CNI plugin have the pod's network, once, and writes down what it says of
+// the pod, as often as that takes.
 func (w *worker) attach(ctx context.Context, pod *corev1.Pod) error {
-	if w.k.cfg.Attach == nil || w.detach != nil {
+	if w.k.cfg.Attach == nil {
 		return nil
 	}
-	notes, detach, err := w.k.cfg.Attach(pod, w.net)
-	if err != nil {
-		return err
+	if w.detach == nil {
+		notes, detach, err := w.k.cfg.Attach(pod, w.net)
+		if err != nil {
+			return err
+		}
+		if detach == nil {
+			detach = func() {}
+		}
+		w.notes, w.detach = notes, detach
 	}
-	if detach == nil {
-		detach = func() {}
+	if len(w.notes) > 0 {
+		if err := w.annotate(ctx, pod, w.notes); err != nil {
+			return err
+		}
 	}
-	w.detach = detach
-	if len(notes) == 0 {
-		return nil
-	}
-	return w.annotate(ctx, pod, notes)
+	w.notes = nil
+	return nil
 }
 
 // initialize runs an init container to its end.
