@@ -15,7 +15,7 @@ func (c *compiler) chain(d *Destination, prev *Chain) *Chain {
 	for _, key := range d.Refs {
 		ch.targets = append(ch.targets, c.next.targets[key])
 		if c.next.targets[key] == nil {
-			ch.problem("refs", fmt.Sprintf("backend %q is unknown; its share answers 503", key))
+			ch.problem("refs", fmt.Sprintf("backend %q is unknown; its share answers 503 or what its route names", key))
 		}
 	}
 	ch.Default = c.next.targets[d.Backend]

@@ -49,8 +49,7 @@ type recordSource struct {
 	err  error // of a read ahead, for the next Read; guarded by records.mu
 
 	// Of the read ahead under way; guarded by records.mu.
-	into []byte
-	pool *sync.Pool // into comes from here when the socket has something
+	pool *sync.Pool // got comes from here when the socket has something
 	got  *recordBuf
 	n    int
 	rerr error

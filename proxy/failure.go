@@ -155,13 +155,3 @@ func exchangeFailure(err error) failure {
 	}
 	return failTermination
 }
-
-// neverSent reports whether the backend cannot have seen the request, so that
-// any method may go to another endpoint.
-func (f failure) neverSent() bool {
-	switch f {
-	case failRemoteConnect, failLocalConnect, failConnectTimeout, failRefused:
-		return true
-	}
-	return false
-}

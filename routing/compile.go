@@ -94,9 +94,7 @@ func Compile(rules []Rule, o Order) (*Table, []*Error) {
 		c := &compiler{rule: &rules[k.Rule], at: k.Rule, unique: o == ByPrecedence}
 		cand := c.candidate(k.Match)
 		cand.rule = t.rules[k.Rule]
-		for _, e := range c.errs {
-			errs = append(errs, e)
-		}
+		errs = append(errs, c.errs...)
 		if c.broken != "" && cand.rule.Broken == "" {
 			cand.rule.fail(c.broken)
 		}

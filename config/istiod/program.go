@@ -57,11 +57,10 @@ type translator struct {
 	// that tells later filters which of them matched.
 	shadow map[string][]namedRule
 
-	needsFault, needsCORS bool // a filter of the chain acts on what routes configure
-	response              *routing.HeaderOps
-	names                 map[string]string // filter name -> type URL
-	refs                  map[string]int
-	intern                *interner
+	response *routing.HeaderOps
+	names    map[string]string // filter name -> type URL
+	refs     map[string]int
+	intern   *interner
 }
 
 // fail makes the whole chain answer 503; the first reason stays.

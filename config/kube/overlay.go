@@ -17,7 +17,6 @@ type Overlay struct {
 	waypoint config.Owner
 	r        *build // holds the policies; nil before the first Set
 	problems []config.Problem
-	services map[Key]bool // targets that some model had
 
 	dests    map[*config.Destination]*config.Destination
 	backends map[*config.Backend]*config.Backend

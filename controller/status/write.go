@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/client-go/util/workqueue"
 
@@ -69,7 +68,7 @@ func (e *Engine) settle(ctx context.Context, k kube.Key, limit flowcontrol.RateL
 	if !ok {
 		return nil // its definition is gone
 	}
-	var client dynamic.ResourceInterface = e.opts.Client.Resource(kind.GVR()).Namespace(k.Namespace)
+	client := e.opts.Client.Resource(kind.GVR()).Namespace(k.Namespace)
 	live := k.Group == groupSecurity // only the live object tells who wrote its status
 	for range attempts {
 		e.mu.Lock()

@@ -141,14 +141,14 @@ func TestDrainGraceBehindAHead(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b := newPipe()
+		a, _ := newPipe()
 		s := NewServerConn(a, ServerOptions{IdleTimeout: time.Hour, HeadTimeout: time.Second})
 		start := time.Now()
 		if _, err := s.Next(); err != io.EOF || time.Since(start) != time.Hour {
 			t.Errorf("idle: %v after %v", err, time.Since(start))
 		}
 		s.Close()
-		a, b = newPipe()
+		a, b := newPipe()
 		s = NewServerConn(a, ServerOptions{IdleTimeout: time.Hour, HeadTimeout: time.Second})
 		b.Write([]byte("GET / HT"))
 		_, err := s.Next()
