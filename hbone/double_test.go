@@ -161,7 +161,7 @@ func revoked(src identity.Source) func(*x509.Certificate) bool {
 // their users leave them.
 func TestDoubleDrainsWithItsGateway(t *testing.T) {
 	m := newMesh(t)
-	_, behind := m.serve(t, ServerConfig{}, handlerFunc(echo))
+	_, behind := m.serve(t, ServerConfig{}, echo)
 	gw := m.ca.Source("istio-system", "eastwest", time.Hour)
 	defer gw.Close()
 	front, addr := m.serve(t, ServerConfig{TLS: gw, DrainDelay: -1}, gateway(behind, 200, nil))

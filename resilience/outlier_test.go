@@ -233,7 +233,7 @@ func TestSuccessRate(t *testing.T) {
 				defer d.Close()
 				eps := hosts(6)
 				d.Update(open(Outlier{SuccessRate: true, SplitLocal: split, Interval: 10 * time.Second}), eps)
-				bad := Failure(FailureNone)
+				bad := FailureNone
 				want := CauseSuccessRate
 				if split {
 					bad, want = FailureReset, CauseLocalSuccessRate

@@ -65,10 +65,10 @@ func (a *asking) one(tr *http.Transport, method, url string) error {
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %d %s %v", method, url, res.StatusCode, text, err)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %d %s", method, url, res.StatusCode, text)
 	}
-	return nil
+	return err
 }
 
 // flow waits until questions go on being answered.

@@ -44,8 +44,8 @@ func (e *Engine) merged(k kube.Key, h *held, d *desired) (status map[string]any,
 	if d == nil {
 		d = &desired{}
 	}
-	switch {
-	case k.Group == groupSecurity:
+	switch k.Group {
+	case groupSecurity:
 		if len(d.istio) == 0 {
 			// What stands may be another controller's: what is not ours to serve is not
 			// ours to take away.
@@ -53,7 +53,7 @@ func (e *Engine) merged(k kube.Key, h *held, d *desired) (status map[string]any,
 		}
 		cs, same := mergeIstio(h.status, d.istio, e.now())
 		return map[string]any{"conditions": cs}, same
-	case k.Group == groupGateway:
+	case groupGateway:
 		l, same := parents.merge(h.status, e.opts.ControllerName, d.entries, e.now())
 		return map[string]any{parents.field: l}, same
 	default:

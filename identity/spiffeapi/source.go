@@ -49,7 +49,7 @@ func New(ctx context.Context, path string, trustDomains []string, log *slog.Logg
 	go func() {
 		defer close(s.done)
 		// It returns only when run ends, or when the API refuses the request itself.
-		if err := client.WatchX509Context(run, s); err != nil && run.Err() == nil {
+		if err := client.WatchX509Context(run, s); run.Err() == nil {
 			log.Error("the Workload API refused to serve this process; the present identity stays in use", "error", err)
 		}
 	}()

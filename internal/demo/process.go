@@ -55,7 +55,7 @@ func startProcess(ctx context.Context, o Options, config, dir string) (*process,
 		return p, nil
 	case err := <-p.exited:
 		p.exited <- err
-		return nil, fmt.Errorf("demo: the waypoint ended before it served (%v):\n%s", err, p.said())
+		return nil, fmt.Errorf("demo: the waypoint ended before it served (%v):\n%s", p.cmd.ProcessState, p.said())
 	case <-time.After(20 * time.Second):
 		p.stop()
 		return nil, fmt.Errorf("demo: the waypoint is not serving after 20 s:\n%s", p.said())
