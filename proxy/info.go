@@ -15,7 +15,8 @@ type hostInfo struct {
 	spec     *config.Backend
 	peer     *telemetry.Peer
 	service  *telemetry.Service
-	cluster  string
+	cluster  string // of HTTP
+	tcp      string // and of bytes: istiod has two clusters for a port that may carry both
 }
 
 // infoOf returns the info of ep, made anew when its configuration changed.
@@ -23,7 +24,7 @@ func (hp *hostPool) infoOf(ep *balance.Endpoint, spec *config.Backend, key strin
 	if i := hp.info.Load(); i != nil && i.workload == ep.Workload && i.spec == spec {
 		return i
 	}
-	i := &hostInfo{workload: ep.Workload, spec: spec, cluster: clusterName(key)}
+	i := &hostInfo{workload: ep.Workload, spec: spec, cluster: clusterName(key, "http"), tcp: clusterName(key, "tcp")}
 	w, _ := ep.Workload.(*config.Workload)
 	i.peer = hp.p.opts.Telemetry.Peer(peerOf(w, ep.Identity))
 	i.service = hp.p.opts.Telemetry.Service(serviceOf(spec.Service))
@@ -32,14 +33,14 @@ func (hp *hostPool) infoOf(ep *balance.Endpoint, spec *config.Backend, key strin
 }
 
 // clusterName is a backend key "host|port" or "host|port|subset" as istiod names
-// the cluster.
-func clusterName(key string) string {
+// the cluster for protocol, "http" or "tcp".
+func clusterName(key, protocol string) string {
 	parts := strings.Split(key, "|")
 	switch len(parts) {
 	case 2:
-		return "inbound-vip|" + parts[1] + "|http|" + parts[0]
+		return "inbound-vip|" + parts[1] + "|" + protocol + "|" + parts[0]
 	case 3:
-		return "inbound-vip|" + parts[1] + "|http/" + parts[2] + "|" + parts[0]
+		return "inbound-vip|" + parts[1] + "|" + protocol + "/" + parts[2] + "|" + parts[0]
 	}
 	return key
 }

@@ -148,7 +148,7 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 			break // there is no other one
 		}
 		info := p.poolOf(ep.Host).infoOf(ep, spec, target.Key)
-		r.Service, r.UpstreamCluster = info.service, info.cluster
+		r.Service, r.UpstreamCluster = info.service, info.tcp
 		if !s.admit(st) {
 			r.Flags |= telemetry.FlagUO
 			r.Details = "overflow"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,6 +207,21 @@ func TestTLSRoutesBySNI(t *testing.T) {
 	}
 }
 
+// A port that may carry HTTP and bytes has a cluster for each, as in istiod.
+func TestClusterName(t *testing.T) {
+	for _, c := range []struct{ key, protocol, want string }{
+		{"cart.shop.svc|80", "http", "inbound-vip|80|http|cart.shop.svc"},
+		{"db.shop.svc|5432", "tcp", "inbound-vip|5432|tcp|db.shop.svc"},
+		{"cart.shop.svc|80|v2", "http", "inbound-vip|80|http/v2|cart.shop.svc"},
+		{"db.shop.svc|5432|v2", "tcp", "inbound-vip|5432|tcp/v2|db.shop.svc"},
+		{"inbound-vip|80|http|cart.shop.svc", "tcp", "inbound-vip|80|http|cart.shop.svc"}, // istiod's own
+	} {
+		if got := clusterName(c.key, c.protocol); got != c.want {
+			t.Errorf("clusterName(%q, %q) = %q, want %q", c.key, c.protocol, got, c.want)
+		}
+	}
+}
+
 func TestTCPTriesAnotherEndpoint(t *testing.T) {
 	r := newRig(t, both(protocolIs(config.ProtocolTCP), twoPods))
 	defer r.close()
@@ -217,6 +233,9 @@ func TestTCPTriesAnotherEndpoint(t *testing.T) {
 		_ = c.Close()
 	}
 	r.idle()
+	if got := r.last(3).UpstreamCluster; !strings.Contains(got, "|tcp|") {
+		t.Errorf("upstream cluster %q", got)
+	}
 }
 
 func TestTCPIdle(t *testing.T) {
