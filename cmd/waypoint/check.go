@@ -3,13 +3,21 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/stages"
 )
+
+// noKeys is a client of key servers that asks none.
+type noKeys struct{}
+
+func (noKeys) Do(*http.Request) (*http.Response, error) { return nil, errors.ErrUnsupported }
 
 func checkCommand() *cobra.Command {
 	var (
@@ -34,7 +42,12 @@ seems to. It exits 1 if there is an error among them.`,
 			objs, err := kube.LoadDir(args[0])
 			b := kube.NewBuilder(o)
 			m := b.Build(objs)
-			_, compiled := config.Compile(m, nil, config.Env{})
+			// Compiled as run compiles it, tokens and authorizers included, but keys are
+			// not fetched: check sends nothing.
+			store := new(config.Store)
+			run := stages.New(stages.Options{Store: store, Keys: noKeys{}})
+			defer run.Close()
+			_, compiled := config.Compile(m, nil, config.Env{State: proxy.BackendState, Stage: run.Compile})
 			m.Problems = append(m.Problems, compiled...)
 			out := cmd.OutOrStdout()
 			refused := 0
