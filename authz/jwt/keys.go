@@ -5,8 +5,10 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws/jwsbb"
@@ -61,6 +63,21 @@ func parseKeys(text []byte, allowHMAC bool) (*keySet, error) {
 		}
 	}
 	return ks, nil
+}
+
+// Usable tells how many keys of an inline key set, Provider.JWKS, can verify tokens.
+// The error is that of text which is no key set.
+func Usable(text string) (int, error) {
+	ks, err := parseKeys([]byte(text), true)
+	switch {
+	case err == nil:
+		return len(ks.keys), nil
+	case !json.Valid([]byte(text)):
+		return 0, errors.New("is no JSON")
+	case strings.Contains(text, `"keys"`):
+		return 0, err
+	}
+	return 0, errors.New(`is no JSON Web Key Set, an object with "keys"`)
 }
 
 var errUnusable = errors.New("key cannot verify signatures")

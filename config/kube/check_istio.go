@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"waypoint.dev/waypoint/authz/jwt"
 )
 
 // Limits of Istio's schema.
@@ -200,7 +202,12 @@ func (a *RequestAuthentication) check(r *report) {
 		if j.JWKS != "" && j.JWKSURI != "" {
 			r.addf(p, "only one of jwks or jwksUri can be set")
 		}
-		if j.JWKSURI != "" && !strings.HasPrefix(j.JWKSURI, "http://") && !strings.HasPrefix(j.JWKSURI, "https://") {
+		if j.JWKS != "" {
+			if _, err := jwt.Usable(j.JWKS); err != nil {
+				r.addf(p+".jwks", "%v", err)
+			}
+		}
+		if j.JWKSURI != "" && !isURL(j.JWKSURI) {
 			r.addf(p+".jwksUri", "%q is no http or https URL", j.JWKSURI)
 		}
 		for k, h := range j.FromHeaders {

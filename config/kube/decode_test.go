@@ -41,6 +41,10 @@ func TestStrict(t *testing.T) {
 		{"17 targets", policy("{targetRefs: [" + strings.TrimSuffix(strings.Repeat("{kind: Service, name: a},", 17), ",") + "]}"), "at most 16"},
 		{"version", "apiVersion: security.istio.io/v2\nkind: AuthorizationPolicy\nmetadata: {name: p}", "not a served version"},
 
+		{"keys that are no JSON", "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\nspec: {jwtRules: [{issuer: a, jwks: '{\"keys'}]}", "spec.jwtRules[0].jwks: is no JSON"},
+		{"JSON without keys", "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\nspec: {jwtRules: [{issuer: a, jwks: '{}'}]}", "spec.jwtRules[0].jwks: is no JSON Web Key Set"},
+		{"no keys", "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\nspec: {jwtRules: [{issuer: a, jwks: '{\"keys\":[]}'}]}", ""},
+
 		{"good route", route("{backendRefs: [{name: s, port: 80}]}"), ""},
 		{"status and extra metadata are fine", "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, managedFields: [{a: 1}]}\nspec: {}\nstatus: {parents: [{x: [1, {y: 2}]}]}", ""},
 		{"null is absent", route("{matches: null, backendRefs: [{name: s, port: 80, weight: null}]}"), ""},

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"strings"
 
 	"waypoint.dev/waypoint/authz/jwt"
 	"waypoint.dev/waypoint/config"
@@ -35,6 +36,9 @@ func (j *JWTRule) provider() jwt.Provider {
 		FromParams: j.FromParams, FromCookies: j.FromCookies, Forward: j.ForwardOriginalToken,
 		PayloadHeader: j.OutputPayloadToHeader,
 	}
+	if j.keyless() {
+		p.JWKS = noKeys
+	}
 	for _, h := range j.FromHeaders {
 		p.FromHeaders = append(p.FromHeaders, jwt.HeaderLocation{Name: h.Name, Prefix: h.Prefix})
 	}
@@ -42,6 +46,33 @@ func (j *JWTRule) provider() jwt.Provider {
 		p.ClaimHeaders = append(p.ClaimHeaders, jwt.ClaimHeader{Header: h.Header, Claim: h.Claim})
 	}
 	return p
+}
+
+// noKeys verifies nothing. istiod sends such keys for those that it cannot find, so
+// that tokens are refused and requests without one pass.
+const noKeys = `{"keys":[]}`
+
+// keyless reports whether nothing says where the keys of a rule are: discovery needs
+// an issuer that is a URL.
+func (j *JWTRule) keyless() bool {
+	return j.JWKS == "" && j.JWKSURI == "" && !isURL(j.Issuer)
+}
+
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+// warnKeys tells of rules whose tokens are all refused.
+func (r *build) warnKeys(o *Object) {
+	rules := o.Body.(*RequestAuthentication).JWTRules
+	for i := range rules {
+		j, p := &rules[i], at("spec.jwtRules", i)
+		if j.keyless() {
+			r.problem(config.Warning, o, p+".issuer", "NoKeys", "%q is no URL to discover keys at, so all its tokens are refused: set jwksUri or jwks", j.Issuer)
+		} else if n, err := jwt.Usable(j.JWKS); j.JWKS != "" && err == nil && n == 0 {
+			r.problem(config.Warning, o, p+".jwks", "NoKeys", "holds no key that verifies signatures, so all its tokens are refused")
+		}
+	}
 }
 
 // spaceClaims are the claims that are lists separated by spaces.

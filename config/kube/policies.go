@@ -17,6 +17,7 @@ func (r *build) collectPolicies() {
 	}
 	for _, o := range r.objs.All(groupSecurity, "RequestAuthentication") {
 		r.attach(o, &o.Body.(*RequestAuthentication).Attachment, nil)
+		r.warnKeys(o)
 	}
 	for _, e := range r.objs.bad() {
 		if e.good != nil {

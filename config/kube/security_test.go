@@ -8,6 +8,7 @@ import (
 	"waypoint.dev/waypoint/authz/extauthz"
 	"waypoint.dev/waypoint/authz/jwt"
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/internal/attrs"
 )
 
 func destination(t *testing.T, m *config.Model, key string) *config.Destination {
@@ -60,6 +61,35 @@ func TestRequestAuthentication(t *testing.T) {
 	}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// Tokens whose keys nothing can name are refused by themselves: what bears none passes.
+func TestNoKeys(t *testing.T) {
+	for rule, field := range map[string]string{"{issuer: me}": "issuer", `{issuer: me, jwks: '{"keys":[]}'}`: "jwks"} {
+		ra := `{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: a, namespace: shop}, spec: {targetRefs: [{group: "", kind: Service, name: cart}], jwtRules: [` + rule + `]}}`
+		m := NewBuilder(Options{}).Build(store(t, manifest(t, "testdata/base.yaml"), ra))
+		a, err := jwt.New(destination(t, m, cartKey).Stages[0].Spec.(*jwt.Config), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for token, status := range map[string]int{"": 0, "Bearer eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJtZSJ9.c2ln": 401} {
+			r := request("/")
+			if token != "" {
+				r.Headers = append(r.Headers, attrs.Field{Name: "authorization", Value: token})
+			}
+			var res jwt.Result
+			if a.Check(t.Context(), r, &res); res.Status != status {
+				t.Errorf("%s, token %q: %d %s, want %d", rule, token, res.Status, res.Body, status)
+			}
+		}
+		warned := false
+		for _, p := range m.Problems {
+			warned = warned || p.Reason == "NoKeys" && p.Field == "spec.jwtRules[0]."+field
+		}
+		if !warned {
+			t.Errorf("%s: %v", rule, m.Problems)
+		}
 	}
 }
 
