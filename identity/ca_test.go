@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/x509"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -136,5 +137,30 @@ func TestRootRotationOverlaps(t *testing.T) {
 	}
 	if err := verify(src.SVID()); err != nil {
 		t.Errorf("new chain after the overlap: %v", err)
+	}
+}
+
+func TestCAWritesWhatFromFilesReads(t *testing.T) {
+	ca, err := NewCA("td")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "made", "on the way")
+	file := func(n string) string { return filepath.Join(dir, n) }
+	for _, sa := range []string{"first", "second"} { // the second time over what is there
+		if err := ca.WriteFiles(dir, "ns", sa, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		s, err := FromFiles(file("cert.pem"), file("key.pem"), file("roots.pem"), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.SVID().Principal.URI; got != "spiffe://td/ns/ns/sa/"+sa || !s.Bundle().Trusts("td") {
+			t.Errorf("%s", got)
+		}
+		s.Close()
+	}
+	if err := ca.WriteFiles(dir, "ns", "not/one", time.Hour); err == nil {
+		t.Error("wrote an identity that is none")
 	}
 }

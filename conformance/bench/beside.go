@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"waypoint.dev/waypoint/conformance/load"
+	"waypoint.dev/waypoint/conformance/measure"
 )
 
 const (
@@ -17,7 +18,7 @@ const (
 
 // side is a process of one of two builds that are compared.
 type side struct {
-	*process
+	*measure.Waypoint
 	sess *load.Session
 	cpu  []float64 // microseconds a request, of each burst
 }
@@ -46,7 +47,7 @@ func (l *lab) compare(ctx context.Context, first, second string) error {
 			a, b, ratios = append(a, us[0]), append(b, us[1]), append(ratios, us[1]/us[0])
 		}
 		fmt.Printf("%-16s %10.1f %10.1f %8.3f (%.3f-%.3f)\n", s.name, slices.Min(a), slices.Min(b),
-			median(ratios), slices.Min(ratios), slices.Max(ratios))
+			measure.Median(ratios), slices.Min(ratios), slices.Max(ratios))
 	}
 	return nil
 }
@@ -62,9 +63,9 @@ func (l *lab) beside(ctx context.Context, builds []string, s shape) (us []float6
 		if err != nil {
 			return nil, err
 		}
-		defer p.end()
+		defer p.End()
 		w := l.workload(s, "/1024")
-		w.Waypoint = p.hbone
+		w.Waypoint = p.HBONE
 		sess, err := load.Open(ctx, w)
 		if err != nil {
 			return nil, err
@@ -73,12 +74,12 @@ func (l *lab) beside(ctx context.Context, builds []string, s shape) (us []float6
 		if _, err := sess.Run(ctx, burstRequests, s.rate); err != nil { // warm
 			return nil, err
 		}
-		sides = append(sides, &side{process: p, sess: sess})
+		sides = append(sides, &side{Waypoint: p, sess: sess})
 	}
 	for i := range burstPairs {
 		for turn := range sides {
 			sd := sides[(i+turn)%len(sides)]
-			had := sd.ran()
+			had := sd.Ran()
 			r, err := sd.sess.Run(ctx, burstRequests, s.rate)
 			if err != nil {
 				return nil, err
@@ -86,11 +87,11 @@ func (l *lab) beside(ctx context.Context, builds []string, s shape) (us []float6
 			if r.Failed > 0 {
 				return nil, fmt.Errorf("%d of %d requests failed: %w", r.Failed, r.Requests, r.FirstError)
 			}
-			sd.cpu = append(sd.cpu, float64((sd.ran()-had).Nanoseconds())/1e3/float64(r.Requests))
+			sd.cpu = append(sd.cpu, float64((sd.Ran()-had).Nanoseconds())/1e3/float64(r.Requests))
 		}
 	}
 	for _, sd := range sides {
-		us = append(us, median(sd.cpu))
+		us = append(us, measure.Median(sd.cpu))
 	}
 	return us, nil
 }

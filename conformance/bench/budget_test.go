@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"waypoint.dev/waypoint/conformance/measure"
 )
 
 // Budgets of the real binary. They are counts and sizes, which repeat on a busy
@@ -49,18 +51,18 @@ func TestBudget(t *testing.T) {
 	t.Cleanup(l.close)
 	size := func(what string, got, budget int64) {
 		t.Helper()
-		if t.Logf("%s %.1f MiB", what, mib(got)); got <= 0 || got > budget {
-			t.Errorf("%s %.1f MiB, budget %.1f", what, mib(got), mib(budget))
+		if t.Logf("%s %.1f MiB", what, measure.MiB(got)); got <= 0 || got > budget {
+			t.Errorf("%s %.1f MiB, budget %.1f", what, measure.MiB(got), measure.MiB(budget))
 		}
 	}
-	size("idle RSS", l.waypoint.rss(), maxIdleRSS)
-	size("idle anonymous memory", l.waypoint.anon(), maxIdleAnon)
+	size("idle RSS", l.waypoint.RSS(), maxIdleRSS)
+	size("idle anonymous memory", l.waypoint.Anon(), maxIdleAnon)
 	for _, s := range []shape{{"8 x 1", 8, 1, 0}, {"4 x 4", 4, 4, 0}} {
 		f, err := l.sample(t.Context(), s, budgetRequests, 1)
 		if err != nil {
 			t.Fatalf("%s: %v", s.name, err)
 		}
-		t.Logf("%s: %.4f mallocs, %.2f reads and %.2f writes a request, RSS %.1f MiB", s.name, f.mallocs[0], f.reads[0], f.writes[0], mib(f.rss))
+		t.Logf("%s: %.4f mallocs, %.2f reads and %.2f writes a request, RSS %.1f MiB", s.name, f.mallocs[0], f.reads[0], f.writes[0], measure.MiB(f.rss))
 		if f.mallocs[0] > maxMallocs {
 			t.Errorf("%s: %.4f mallocs a request, budget %.2f", s.name, f.mallocs[0], maxMallocs)
 		}
@@ -68,6 +70,6 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%s: %.2f reads and writes a request, budget %.1f", s.name, n, maxCalls)
 		}
 		size(s.name+": RSS", f.rss, maxBusyRSS)
-		size(s.name+": anonymous memory", l.waypoint.anon(), maxBusyAnon)
+		size(s.name+": anonymous memory", l.waypoint.Anon(), maxBusyAnon)
 	}
 }

@@ -7,29 +7,30 @@ import (
 	"testing"
 
 	"waypoint.dev/waypoint/conformance/load"
+	"waypoint.dev/waypoint/conformance/measure"
 )
 
 // What an idle tunnel may cost the waypoint process: live heap and goroutine
 // stacks, with its share of the connection.
 const maxIdleTunnel = 8 << 10
 
-// live is the process's live heap and its stacks, behind a collection.
-func (p *process) live(t *testing.T) int64 {
+// live is a waypoint's live heap and its stacks, behind a collection.
+func live(t *testing.T, p *measure.Waypoint) int64 {
 	t.Helper()
 	var m struct {
 		Heap  int64 `json:"heap_alloc"`
 		Stack int64 `json:"stack_inuse"`
 	}
-	// Twice: the first collection only moves what pools hold to their victims.
+	// Several: the first only moves what pools hold to their victims.
 	for range 3 {
-		res, err := http.Get("http://" + p.admin + "/debug/pprof/heap?gc=1")
+		res, err := http.Get("http://" + p.Admin + "/debug/pprof/heap?gc=1")
 		if err != nil {
 			t.Fatal(err)
 		}
 		io.Copy(io.Discard, res.Body)
 		res.Body.Close()
 	}
-	res, err := http.Get("http://" + p.admin + "/memory")
+	res, err := http.Get("http://" + p.Admin + "/memory")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestIdleTunnels(t *testing.T) {
 		t.Fatal(err)
 	}
 	warm.Close()
-	before := l.waypoint.live(t)
+	before := live(t, l.waypoint)
 	s, err := load.Open(t.Context(), w)
 	if err != nil {
 		t.Fatal(err)
@@ -63,8 +64,8 @@ func TestIdleTunnels(t *testing.T) {
 	defer s.Close()
 	check := func(when string, budget int64) {
 		t.Helper()
-		each := (l.waypoint.live(t) - before) / (conns * streams)
-		t.Logf("%s: %d bytes a tunnel, RSS %.1f MiB", when, each, mib(l.waypoint.rss()))
+		each := (live(t, l.waypoint) - before) / (conns * streams)
+		t.Logf("%s: %d bytes a tunnel, RSS %.1f MiB", when, each, measure.MiB(l.waypoint.RSS()))
 		if each > budget {
 			t.Errorf("%s: an idle tunnel costs %d bytes, budget %d", when, each, budget)
 		}

@@ -14,8 +14,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -23,7 +21,7 @@ import (
 	"time"
 
 	"waypoint.dev/waypoint/conformance/load"
-	"waypoint.dev/waypoint/identity"
+	"waypoint.dev/waypoint/conformance/measure"
 )
 
 var (
@@ -44,7 +42,7 @@ func main() {
 	defer stop()
 	var err error
 	if *backend != "" {
-		err = serveBackend(*backend, *pod)
+		err = measure.ServeBackend(*backend, *pod+":15008", trustDomain)
 	} else {
 		err = bench(ctx)
 	}
@@ -52,22 +50,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// serveBackend is the second process: a pod that answers inside its tunnels.
-func serveBackend(dir, addr string) error {
-	src, err := identity.FromFiles(dir+"/cert.pem", dir+"/key.pem", dir+"/roots.pem", []string{trustDomain}, nil)
-	if err != nil {
-		return err
-	}
-	b, err := load.NewBackend(netip.MustParseAddrPort(addr+":15008"), src)
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin) // it ends with who started it
-	b.Close()
-	return err
 }
 
 // shape is one way of sending requests.
@@ -100,8 +82,8 @@ func bench(ctx context.Context) error {
 	if *other != "" {
 		return l.compare(ctx, *binary, *other)
 	}
-	idle := l.waypoint.rss()
-	fmt.Printf("%s, %d cores, %s\nwaypoint idle: RSS %.1f MiB\n\n", runtime.Version(), runtime.NumCPU(), cpuModel(), mib(idle))
+	idle := l.waypoint.RSS()
+	fmt.Printf("%s, %d cores, %s\nwaypoint idle: RSS %.1f MiB\n\n", runtime.Version(), runtime.NumCPU(), measure.CPUModel(), measure.MiB(idle))
 	fmt.Printf("%-16s %10s %22s %12s %12s %9s %9s %8s\n", "shape", "req/s", "CPU us/req (min-max)", "mallocs/req", "r+w/req", "p50", "p99", "RSS MiB")
 	for _, s := range shapes {
 		if *only != "" && *only != s.name {
@@ -118,7 +100,7 @@ func bench(ctx context.Context) error {
 }
 
 func (l *lab) workload(s shape, path string) load.Workload {
-	return load.Workload{Waypoint: l.waypoint.hbone, Client: l.client, Authority: vip, Conns: s.conns, Streams: s.streams,
+	return load.Workload{Waypoint: l.waypoint.HBONE, Client: l.client, Authority: vip, Conns: s.conns, Streams: s.streams,
 		Request: []byte("GET " + path + " HTTP/1.1\r\nhost: echo.bench.svc.cluster.local\r\nuser-agent: load\r\nx-request-id: 6f1c2a5e-0b1d-4f6e-9d3a-0123456789ab\r\n\r\n")}
 }
 
@@ -140,16 +122,16 @@ func (l *lab) sample(ctx context.Context, s shape, n, runs int) (f figures, err 
 		return f, err
 	}
 	for range runs {
-		m0 := l.waypoint.mallocs()
-		c0 := l.waypoint.cpu()
-		r0, w0 := l.waypoint.calls()
+		m0 := l.waypoint.Mallocs()
+		c0 := l.waypoint.CPU()
+		r0, w0 := l.waypoint.Calls()
 		r, err := sess.Run(ctx, n, s.rate)
 		if err != nil {
 			return f, err
 		}
-		r1, w1 := l.waypoint.calls()
-		c1 := l.waypoint.cpu()
-		m1 := l.waypoint.mallocs()
+		r1, w1 := l.waypoint.Calls()
+		c1 := l.waypoint.CPU()
+		m1 := l.waypoint.Mallocs()
 		if r.Failed > 0 {
 			return f, fmt.Errorf("%d of %d requests failed: %w", r.Failed, r.Requests, r.FirstError)
 		}
@@ -161,7 +143,7 @@ func (l *lab) sample(ctx context.Context, s shape, n, runs int) (f figures, err 
 		f.rate = append(f.rate, r.PerSecond())
 		f.last = r
 	}
-	f.rss = l.waypoint.rss()
+	f.rss = l.waypoint.RSS()
 	return f, nil
 }
 
@@ -174,10 +156,10 @@ func (l *lab) measure(ctx context.Context, s shape) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-16s %10.0f %22s %12.3f %12s %9v %9v %8.1f\n", s.name, median(f.rate),
-		fmt.Sprintf("%.1f (%.1f-%.1f)", median(f.cpu), slices.Min(f.cpu), slices.Max(f.cpu)),
-		median(f.mallocs), fmt.Sprintf("%.2f+%.2f", median(f.reads), median(f.writes)),
-		f.last.Quantile(.5).Round(time.Microsecond), f.last.Quantile(.99).Round(time.Microsecond), mib(f.rss))
+	fmt.Printf("%-16s %10.0f %22s %12.3f %12s %9v %9v %8.1f\n", s.name, measure.Median(f.rate),
+		fmt.Sprintf("%.1f (%.1f-%.1f)", measure.Median(f.cpu), slices.Min(f.cpu), slices.Max(f.cpu)),
+		measure.Median(f.mallocs), fmt.Sprintf("%.2f+%.2f", measure.Median(f.reads), measure.Median(f.writes)),
+		f.last.Quantile(.5).Round(time.Microsecond), f.last.Quantile(.99).Round(time.Microsecond), measure.MiB(f.rss))
 	return nil
 }
 
@@ -192,7 +174,7 @@ func (l *lab) bulk(ctx context.Context) error {
 	defer sess.Close()
 	var gbs, cpu []float64
 	for range *runs {
-		c0 := l.waypoint.cpu()
+		c0 := l.waypoint.CPU()
 		r, err := sess.Run(ctx, 1, 0)
 		if err != nil {
 			return err
@@ -201,16 +183,16 @@ func (l *lab) bulk(ctx context.Context) error {
 			return r.FirstError
 		}
 		gbs = append(gbs, float64(size)/1e9/r.Elapsed.Seconds())
-		cpu = append(cpu, (l.waypoint.cpu()-c0).Seconds()/(float64(size)/1e9))
+		cpu = append(cpu, (l.waypoint.CPU()-c0).Seconds()/(float64(size)/1e9))
 	}
-	fmt.Printf("\nbulk, one tunnel, %d MiB down: %.2f GB/s, CPU %.2f s/GB, RSS %.1f MiB\n", size>>20, median(gbs), median(cpu), mib(l.waypoint.rss()))
+	fmt.Printf("\nbulk, one tunnel, %d MiB down: %.2f GB/s, CPU %.2f s/GB, RSS %.1f MiB\n", size>>20, measure.Median(gbs), measure.Median(cpu), measure.MiB(l.waypoint.RSS()))
 	return nil
 }
 
 // profile runs the shapes in turn under the profiler.
 func (l *lab) profile(ctx context.Context, file string, span time.Duration) error {
 	got := make(chan error, 1)
-	go func() { got <- l.waypoint.profile(file, span) }()
+	go func() { got <- l.waypoint.Profile(file, span) }()
 	list := slices.DeleteFunc(slices.Clone(shapes), func(s shape) bool { return *only != "" && *only != s.name })
 	if *only == "" || *only == "bulk" {
 		list = append(list, shape{"bulk", 1, 1, 0})
@@ -239,13 +221,3 @@ func (l *lab) profile(ctx context.Context, file string, span time.Duration) erro
 		}
 	}
 }
-
-func median(v []float64) float64 {
-	s := slices.Clone(v)
-	slices.Sort(s)
-	return s[len(s)/2]
-}
-
-func mib(b int64) float64 { return float64(b) / (1 << 20) }
-
-func self() (string, error) { return os.Executable() }

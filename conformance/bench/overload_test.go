@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"waypoint.dev/waypoint/conformance/load"
+	"waypoint.dev/waypoint/conformance/measure"
 )
 
 var overloadSpan = flag.Duration("overload.duration", 5*time.Second, "how long the overload lasts")
@@ -37,9 +37,9 @@ const (
 )
 
 // shed reads how much the waypoint says it refused, by resource.
-func (p *process) shed(t *testing.T) map[string]float64 {
+func shed(t *testing.T, p *measure.Waypoint) map[string]float64 {
 	t.Helper()
-	res, err := http.Get("http://" + p.admin + "/stats/prometheus")
+	res, err := http.Get("http://" + p.Admin + "/stats/prometheus")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,12 +59,12 @@ func (p *process) shed(t *testing.T) map[string]float64 {
 }
 
 // watchRSS samples the resident memory until stop is called, which returns the most.
-func (p *process) watchRSS() (stop func() int64) {
+func watchRSS(p *measure.Waypoint) (stop func() int64) {
 	done, most := make(chan struct{}), int64(0)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
-			most = max(most, p.rss())
+			most = max(most, p.RSS())
 			select {
 			case <-done:
 				return
@@ -85,9 +85,7 @@ func (l *lab) ours() time.Duration {
 		b, _ := strconv.ParseInt(f[5], 10, 64)
 		idle = a + b
 	}
-	own := process{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}
-	backend := process{cmd: l.backend}
-	return own.cpu() + backend.cpu() + l.waypoint.cpu() + time.Duration(idle)*10*time.Millisecond // USER_HZ is 100
+	return measure.PID(os.Getpid()).CPU() + l.backend.CPU() + l.waypoint.CPU() + time.Duration(idle)*10*time.Millisecond // USER_HZ is 100
 }
 
 // overload is a waypoint with little room and those who ask it.
@@ -127,22 +125,22 @@ func (o *overload) round(t *testing.T) (wrong string) {
 	t.Helper()
 	peakSpan := max(2*time.Second, *overloadSpan/6)
 	before := o.ask(t, "peak", overloadTunnels, 0, peakSpan)
-	stop, shed := o.waypoint.watchRSS(), o.waypoint.shed(t)
+	stop, had := watchRSS(o.waypoint), shed(t, o.waypoint)
 	over := o.ask(t, "twice", overloadUsers, 2*before.Goodput(), *overloadSpan)
-	counted, rss := o.waypoint.shed(t), stop()
+	counted, rss := shed(t, o.waypoint), stop()
 	after := o.ask(t, "peak", overloadTunnels, 0, peakSpan)
 
 	peak := (before.Goodput() + after.Goodput()) / 2
 	share, clock := 2*over.perCPU/(before.perCPU+after.perCPU), over.Goodput()/peak
 	t.Logf("%d cores: goodput %.0f/s of a peak of %.0f/s (%.0f %%), by CPU %.0f %%; RSS at most %.1f MiB of %.0f", runtime.NumCPU(),
-		over.Goodput(), peak, 100*clock, 100*share, mib(rss), mib(overloadMemory))
+		over.Goodput(), peak, 100*clock, 100*share, measure.MiB(rss), measure.MiB(overloadMemory))
 	if rss > overloadMemory {
-		t.Errorf("RSS %.1f MiB, limit %.0f", mib(rss), mib(overloadMemory))
+		t.Errorf("RSS %.1f MiB, limit %.0f", measure.MiB(rss), measure.MiB(overloadMemory))
 	}
 	if over.Shed+over.Refused == 0 {
 		t.Error("nothing was shed, so there was no overload")
 	}
-	if n := counted["streams"] - shed["streams"]; n != float64(over.Shed+over.Refused) {
+	if n := counted["streams"] - had["streams"]; n != float64(over.Shed+over.Refused) {
 		t.Errorf("the waypoint counted %.0f tunnels shed, the client %d", n, over.Shed+over.Refused)
 	}
 	t.Logf("shed: %v", counted)
@@ -211,7 +209,7 @@ func TestConnectionsOverTheLimit(t *testing.T) {
 	if err := s.Each(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
-	if n := l.waypoint.shed(t)["connections"]; n != tries {
+	if n := shed(t, l.waypoint)["connections"]; n != tries {
 		t.Errorf("%v were counted", n)
 	}
 }

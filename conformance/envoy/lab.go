@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -38,18 +37,8 @@ func NewLab(dir, ns string) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{Dir: dir, ca: ca, clients: map[string]identity.Source{}, tries: newTries()}
-	svid, err := ca.Issue(ns, "waypoint", certTTL)
-	if err != nil {
+	if err := ca.WriteFiles(dir, ns, "waypoint", certTTL); err != nil {
 		return nil, err
-	}
-	chain, key, err := svid.PEM()
-	if err != nil {
-		return nil, err
-	}
-	for name, b := range map[string][]byte{"cert.pem": chain, "key.pem": key, "roots.pem": ca.Bundle().PEM} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			return nil, err
-		}
 	}
 	l.way = ca.Source(ns, "waypoint", certTTL)
 	return l, nil

@@ -65,7 +65,7 @@ func start(ctx context.Context, o Options) (m *mesh, err error) {
 	if m.ca, err = identity.NewCA(trustDomain); err != nil {
 		return m, err
 	}
-	if err = m.writeIdentity("shop", "waypoint"); err != nil {
+	if err = m.ca.WriteFiles(m.dir, "shop", "waypoint", certTTL); err != nil {
 		return m, err
 	}
 	config := o.Config
@@ -118,24 +118,6 @@ func (m *mesh) pod(name string) *pod {
 	for _, p := range m.pods {
 		if p.name == name {
 			return p
-		}
-	}
-	return nil
-}
-
-// writeIdentity puts the waypoint's certificate where it reads it.
-func (m *mesh) writeIdentity(ns, sa string) error {
-	svid, err := m.ca.Issue(ns, sa, certTTL)
-	if err != nil {
-		return err
-	}
-	chain, key, err := svid.PEM()
-	if err != nil {
-		return err
-	}
-	for name, data := range map[string][]byte{"cert.pem": chain, "key.pem": key, "roots.pem": m.ca.Bundle().PEM} {
-		if err := os.WriteFile(filepath.Join(m.dir, name), data, 0o600); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"waypoint.dev/waypoint/conformance/load"
+	"waypoint.dev/waypoint/conformance/measure"
 )
 
 var (
@@ -34,7 +35,7 @@ func main() {
 	defer stop()
 	var err error
 	if *backend != "" {
-		err = serveBackend(ctx, *backend)
+		err = measure.ServeBackend(*backend, pod, "cluster.local")
 	} else {
 		err = compare(ctx)
 	}
@@ -67,8 +68,8 @@ func compare(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
-	fmt.Printf("%s, %d cores, %s; %d rounds of A B B A\n", cpuModel(), runtime.NumCPU(), runtime.Version(), rounds)
-	fmt.Printf("RSS idle: envoy %.1f MiB, waypoint %.1f MiB\n\n", mib(l.envoy.rss()), mib(l.waypoint.rss()))
+	fmt.Printf("%s, %d cores, %s; %d rounds of A B B A\n", measure.CPUModel(), runtime.NumCPU(), runtime.Version(), rounds)
+	fmt.Printf("RSS idle: envoy %.1f MiB, waypoint %.1f MiB\n\n", measure.MiB(l.envoy.RSS()), measure.MiB(l.waypoint.RSS()))
 	fmt.Println("| shape | Envoy CPU us/request (min-max) | waypoint CPU us/request (min-max) | waypoint / Envoy | p50, p99 of Envoy | p50, p99 of waypoint |")
 	fmt.Println("|---|---|---|---|---|---|")
 	for _, s := range shapes {
@@ -80,7 +81,7 @@ func compare(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	fmt.Printf("\nRSS after: envoy %.1f MiB, waypoint %.1f MiB\n", mib(l.envoy.rss()), mib(l.waypoint.rss()))
+	fmt.Printf("\nRSS after: envoy %.1f MiB, waypoint %.1f MiB\n", measure.MiB(l.envoy.RSS()), measure.MiB(l.waypoint.RSS()))
 	return nil
 }
 
@@ -118,18 +119,18 @@ func (l *lab) measure(ctx context.Context, s shape, rounds, n int) error {
 		}
 	}
 	a, b := sides[0], sides[1]
-	fmt.Printf("| %s | %s | %s | %.2f | %.0f, %.0f us | %.0f, %.0f us |\n", s.name, spread(a.cpu), spread(b.cpu), median(b.cpu)/median(a.cpu),
-		median(a.p50), median(a.p99), median(b.p50), median(b.p99))
+	fmt.Printf("| %s | %s | %s | %.2f | %.0f, %.0f us | %.0f, %.0f us |\n", s.name, spread(a.cpu), spread(b.cpu), measure.Median(b.cpu)/measure.Median(a.cpu),
+		measure.Median(a.p50), measure.Median(a.p99), measure.Median(b.p50), measure.Median(b.p99))
 	return nil
 }
 
 func (sd *side) run(ctx context.Context, n int, rate float64, count bool) error {
-	before := sd.p.cpu()
+	before := sd.p.CPU()
 	r, err := sd.session.Run(ctx, n, rate)
 	if err != nil {
 		return err
 	}
-	spent := sd.p.cpu() - before
+	spent := sd.p.CPU() - before
 	if r.Failed > 0 {
 		return fmt.Errorf("%s: %d of %d requests failed: %w", sd.p.name, r.Failed, r.Requests, r.FirstError)
 	}
@@ -142,16 +143,5 @@ func (sd *side) run(ctx context.Context, n int, rate float64, count bool) error 
 }
 
 func spread(v []float64) string {
-	return fmt.Sprintf("%.1f (%.1f-%.1f)", median(v), slices.Min(v), slices.Max(v))
+	return fmt.Sprintf("%.1f (%.1f-%.1f)", measure.Median(v), slices.Min(v), slices.Max(v))
 }
-
-func median(v []float64) float64 {
-	s := slices.Clone(v)
-	slices.Sort(s)
-	if n := len(s); n%2 == 0 {
-		return (s[n/2-1] + s[n/2]) / 2
-	}
-	return s[len(s)/2]
-}
-
-func mib(b int64) float64 { return float64(b) / (1 << 20) }
