@@ -60,6 +60,9 @@ func (ch *Chain) compileRules(rules []routing.Rule, o routing.Order) *routing.Ta
 	t, errs := routing.Compile(rules, o)
 	for _, e := range errs {
 		r := &rules[e.Rule]
+		if r.Broken != "" {
+			continue // its source said why
+		}
 		ns, name, _ := strings.Cut(r.Route, "/")
 		ch.Problems = append(ch.Problems, Problem{
 			Severity: Error, Kind: r.Kind, Namespace: ns, Name: name, Reason: "InvalidRule",

@@ -336,7 +336,7 @@ func checkDuration(r *report, p string, v *string) (d time.Duration, ok bool) {
 		return 0, true
 	}
 	if !duration.MatchString(*v) {
-		r.addf(p, "%q is no duration such as 500ms or 1h", *v)
+		r.addf(p, "%q is no duration such as 500ms or 1h30m, of whole numbers", *v)
 		return 0, false
 	}
 	d, err := time.ParseDuration(*v)

@@ -39,7 +39,9 @@ func (t *translator) filters(x *route, path string, fs []Filter) (out filterSet)
 		case f.Type == "CORS" && f.CORS != nil:
 			out.CORS = cors(f.CORS)
 		default:
-			t.problem(config.Error, x.obj, at, "UnsupportedValue", "filter type %q is not supported; what it filters answers 500", f.Type)
+			if !x.faulty(at) {
+				t.problem(config.Error, x.obj, at, "UnsupportedValue", "filter type %q is not supported; what it filters answers 500", f.Type)
+			}
 			if out.broken == "" {
 				out.broken = fmt.Sprintf("filters[%d]: filter type %q is not supported", i, f.Type)
 			}

@@ -7,6 +7,14 @@ import (
 
 type groupKind struct{ group, kind string }
 
+// String is the kind as people write it: with its group, if it has one.
+func (k groupKind) String() string {
+	if k.group == "" {
+		return k.kind
+	}
+	return k.group + "/" + k.kind
+}
+
 // kindInfo is what this package knows of one kind.
 type kindInfo struct {
 	versions []string

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/routing"
@@ -64,12 +65,47 @@ func (r *build) newRoute(o *Object, broken func(int) string) *route {
 	return x
 }
 
+// faulty reports whether an error of the object is about the part of it at path.
+func (x *route) faulty(path string) bool {
+	fields, _ := x.obj.Err.(Fields)
+	return slices.ContainsFunc(fields, func(f FieldError) bool { return strings.HasPrefix(f.Path, path) })
+}
+
+// ruleNames are the names of the rules, nil for those without.
+func (x *route) ruleNames() (out []*string) {
+	switch b := x.obj.Body.(type) {
+	case *HTTPRoute:
+		for i := range b.Rules {
+			out = append(out, b.Rules[i].Name)
+		}
+	case *GRPCRoute:
+		for i := range b.Rules {
+			out = append(out, b.Rules[i].Name)
+		}
+	}
+	return out
+}
+
+// named reports whether a rule before i has that name. Its own then does not tell it
+// apart, and it goes by its index.
+func (x *route) named(i int, name string) bool {
+	return slices.ContainsFunc(x.ruleNames()[:i], func(n *string) bool { return n != nil && *n == name })
+}
+
 // judge checks a route's parent references by themselves.
 func (r *build) judge(x *route) {
 	x.alone, x.said = nil, nil
 	r.into(&x.said, func() {
 		for i := range x.parents {
 			x.alone = append(x.alone, r.parentStatus(x, &x.parents[i]))
+		}
+		if len(x.parents) == 0 {
+			r.problem(config.Warning, x.obj, "spec.parentRefs", "NoMatchingParent", "is empty, so the route acts on nothing: "+namesService)
+		}
+		for i, n := range x.ruleNames() {
+			if n != nil && x.named(i, *n) {
+				r.problem(config.Warning, x.obj, at("spec.rules", i)+".name", "Duplicate", "%q is the name of an earlier rule; this one goes by its index", *n)
+			}
 		}
 	})
 }

@@ -52,11 +52,12 @@ func (r *build) parentStatus(x *route, p *ParentRef) ParentStatus {
 	}
 	k := parentKey(p, ns)
 	if k.Group == groupGateway {
+		r.judgeGateway(x, k)
 		return st // a Gateway's controller speaks for it
 	}
 	if !(k.Group == "" && k.Kind == "Service") && !(k.Group == groupNet && k.Kind == "ServiceEntry") {
 		st.rejected = &condition{"InvalidKind", k.Kind + " cannot be a parent"}
-		r.problem(config.Error, x.obj, "spec.parentRefs", "InvalidKind", "%s/%s cannot be a parent; the route is not attached to it", k.Group, k.Kind)
+		r.problem(config.Error, x.obj, "spec.parentRefs", "InvalidKind", "%s cannot be a parent; the route is not attached to it: "+namesService, groupKind{k.Group, k.Kind})
 		return st
 	}
 	s := r.byName[k]
@@ -82,6 +83,27 @@ func (r *build) parentStatus(x *route, p *ParentRef) ParentStatus {
 		r.problem(config.Warning, x.obj, "spec.parentRefs", "NoWaypoint", "%s %s/%s has no waypoint, so the route acts on nothing", k.Kind, k.Namespace, k.Name)
 	}
 	return st
+}
+
+// namesService tells how a service becomes a parent.
+const namesService = `name a Service by group "", kind Service, or a ServiceEntry by group ` + groupNet
+
+// judgeGateway tells of a parent that does not write what it means: without a group
+// and kind it is a Gateway, and routes of a mesh have none.
+func (r *build) judgeGateway(x *route, k Key) {
+	say := func(sev config.Severity, format string, args ...any) {
+		r.problem(sev, x.obj, "spec.parentRefs", "NoMatchingParent", format+"; "+namesService, args...)
+	}
+	g := r.objs.Get(k)
+	switch {
+	case k.Kind == "Service" || k.Kind == "ServiceEntry":
+		say(config.Warning, "a %s has another group than %s, which a parent without one gets, so the route is not attached to %s", k.Kind, groupGateway, k.Name)
+	case k.Kind != "Gateway":
+	case g != nil && r.isWaypoint(g):
+		say(config.Warning, "routes are not attached to a waypoint's Gateway %s/%s but to the services behind it", k.Namespace, k.Name)
+	case g == nil && !slices.ContainsFunc(x.parents, func(p ParentRef) bool { return *p.Group != groupGateway }):
+		say(config.Info, "a parent without a kind is a Gateway, and there is no Gateway %s/%s here; the route acts on no service", k.Namespace, k.Name)
+	}
 }
 
 // reject records that one port of a service does not take the route. It reports
@@ -126,7 +148,7 @@ func (x *route) brokenShare(msg string) {
 
 func (x *route) brokenRule(i int, why string) {
 	msg := why
-	if !strings.HasPrefix(why, "spec.rules[") {
+	if !strings.HasPrefix(why, "spec.") { // of the rule, not of the object
 		msg = fmt.Sprintf("spec.rules[%d].%s", i, why)
 		if !strings.HasPrefix(why, "filters[") {
 			msg = fmt.Sprintf("spec.rules[%d]: %s", i, why)
@@ -190,7 +212,7 @@ func (r *build) unitsOf(x *route) (out []*unit) {
 func (x *route) conclude() {
 	gen := x.obj.Meta.Generation
 	var rules, shares, refs []condition
-	broken := map[string]bool{}
+	broken, whole := map[string]bool{}, false
 	for _, f := range x.findings {
 		switch {
 		case f.reason != unsupported:
@@ -201,6 +223,7 @@ func (x *route) conclude() {
 			rules = append(rules, f.condition)
 			rule, _, _ := strings.Cut(f.message, "]")
 			broken[rule] = true
+			whole = whole || !strings.HasPrefix(rule, "spec.rules[")
 		}
 	}
 	for i := range x.status.Parents {
@@ -212,7 +235,7 @@ func (x *route) conclude() {
 		switch {
 		case p.rejected != nil && (p.total == 0 || p.ports >= p.total):
 			accepted.Status, accepted.Reason, accepted.Message = false, p.rejected.reason, p.rejected.message
-		case rules != nil && len(broken) >= x.ruleCount():
+		case rules != nil && (whole || len(broken) >= x.ruleCount()):
 			accepted.Status, accepted.Reason, accepted.Message = false, unsupported, listed(rules)
 		}
 		resolved := Condition{Type: "ResolvedRefs", Status: true, Reason: "ResolvedRefs", Message: "all references are resolved", ObservedGeneration: gen}

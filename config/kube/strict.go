@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,12 @@ const maxDepth = 64
 // report collects the field errors of one object.
 type report struct{ errs Fields }
 
+// addf adds an error. Of one field only the first is kept: what a value of the wrong
+// type is not besides helps nobody.
 func (r *report) addf(path, format string, args ...any) {
+	if path != "" && slices.ContainsFunc(r.errs, func(e FieldError) bool { return e.Path == path }) {
+		return
+	}
 	if len(r.errs) < maxFieldErrors {
 		r.errs = append(r.errs, FieldError{path, fmt.Sprintf(format, args...)})
 	}
@@ -111,6 +117,7 @@ func (s *strict) value(v reflect.Value, path string, depth int) {
 		}
 		if v.Kind() != reflect.Bool {
 			s.mismatch(v, "a boolean", path)
+			s.keep(v, strconv.FormatBool(t))
 			return
 		}
 		v.SetBool(t)
@@ -143,7 +150,18 @@ func (s *strict) mismatch(v reflect.Value, got, path string) {
 	if v.Type() == durationType {
 		want = "a duration"
 	}
+	if v.Kind() == reflect.String && (got == "a number" || got == "a boolean") {
+		want += ": quote it" // YAML reads 1, yes and on as something else
+	}
 	s.r.addf(path, "is %s, want %s", got, want)
+}
+
+// keep sets a string that was written without quotes. The object is refused all the
+// same, and what its author meant tells which requests a broken rule is about.
+func (s *strict) keep(v reflect.Value, text string) {
+	if v.Kind() == reflect.String {
+		v.SetString(text)
+	}
 }
 
 func (s *strict) object(v reflect.Value, path string, depth int) {
@@ -267,6 +285,7 @@ func (s *strict) number(v reflect.Value, n json.Number, path string) {
 		v.SetFloat(f)
 	default:
 		s.mismatch(v, "a number", path)
+		s.keep(v, n.String())
 	}
 }
 

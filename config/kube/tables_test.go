@@ -19,7 +19,7 @@ func TestTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"routes", "filters", "parents", "serviceentry", "own"} {
+	for _, name := range []string{"routes", "mistakes", "filters", "parents", "serviceentry", "own"} {
 		t.Run(name, func(t *testing.T) {
 			in, err := os.ReadFile(filepath.Join("testdata", name+".in.yaml"))
 			if err != nil {

@@ -65,7 +65,7 @@ func (t *translator) rule(x *route, i int, name *string) routing.Rule {
 		Route: x.obj.Namespace + "/" + x.obj.Name, Kind: x.obj.Kind, Index: i, Created: x.obj.created,
 		Retry: -1, Fault: -1, Session: -1, Hash: -1,
 	}
-	if name != nil {
+	if name != nil && !x.named(i, *name) {
 		r.Name = *name
 	}
 	if x.broken != nil {
@@ -95,15 +95,19 @@ func (t *translator) finish(x *route, r routing.Rule) routing.Rule {
 func httpMatch(m *HTTPMatch) routing.Match {
 	out := routing.Match{Headers: values(m.Headers, true), Query: values(m.QueryParams, false)}
 	if m.Method != nil {
-		out.Method = *m.Method
+		out.Method = strings.ToUpper(*m.Method) // as below
 	}
 	out.Path.Value = *m.Path.Value
+	if *m.Path.Type != "RegularExpression" && !strings.HasPrefix(out.Path.Value, "/") {
+		// Only of a broken rule, which answers 500 for the paths that were meant.
+		out.Path.Value = "/" + out.Path.Value
+	}
 	switch *m.Path.Type {
 	case "Exact":
 		out.Path.Kind = routing.PathExact
 	case "RegularExpression":
 		out.Path.Kind = routing.PathRegex
-	case "PathPrefix":
+	default:
 		out.Path.Kind = routing.PathPrefix
 	}
 	return out
@@ -124,8 +128,15 @@ func values(vs []ValueMatch, header bool) []routing.ValueMatch {
 		if header {
 			m.Name = strings.ToLower(v.Name)
 		}
-		if *v.Type == "RegularExpression" {
+		switch *v.Type {
+		case "RegularExpression":
 			m.Kind = routing.ValueRegex
+		case "Exact":
+		default:
+			continue // of a broken rule: what it asks for is not known, so it holds
+		}
+		if !headerName.MatchString(v.Name) {
+			continue // as well
 		}
 		out = append(out, m)
 	}
@@ -172,6 +183,9 @@ func (t *translator) target(x *route, b *BackendObject, path string) routing.Bac
 	}
 	invalid := func(reason, format string, args ...any) routing.Backend {
 		msg := fmt.Sprintf(format, args...)
+		if x.faulty(path) { // said with the object
+			return routing.Backend{Ref: -1, Invalid: msg, Status: 500}
+		}
 		t.tell(x, func() { x.addRef(reason, path+": "+msg) })
 		t.problem(config.Error, x.obj, path, reason, "%s; %s", msg, effect)
 		return routing.Backend{Ref: -1, Invalid: msg, Status: 500} // Gateway API: an invalid backend keeps its share as 500
@@ -192,7 +206,7 @@ func (t *translator) target(x *route, b *BackendObject, path string) routing.Bac
 		}
 		s = t.findHost(b.Name, x.obj.Namespace)
 	default:
-		return invalid("InvalidKind", "%s/%s cannot be a backend", g, *b.Kind)
+		return invalid("InvalidKind", "%s cannot be a backend, only a Service, or a ServiceEntry or Hostname of group "+groupNet, groupKind{g, *b.Kind})
 	}
 	if s == nil {
 		return invalid("BackendNotFound", "%s %s/%s does not exist", *b.Kind, ns, b.Name)
