@@ -40,17 +40,36 @@ const (
 	keepaliveTimeout = 10 * time.Second
 	dialTimeout      = 5 * time.Second
 	window           = 1 << 20
+	// A server that is away is dialled again after so long at the latest. grpc's own
+	// limit of two minutes would add itself to the pause between streams (Client),
+	// which is the one that spares a server that comes back; istio-agent dials anew
+	// for each stream.
+	redialMax = 5 * time.Second
 )
 
-// Dial makes a connection; it connects when first used.
+// Dial makes a connection; it connects when first used. The address is resolved at
+// each attempt to connect: a name that does not resolve yet, or elsewhere by now, is
+// found as soon as DNS knows.
 func Dial(t Transport) (*grpc.ClientConn, error) {
+	opts, err := t.options()
+	if err != nil {
+		return nil, err
+	}
+	return grpc.NewClient(dialTarget+t.Address, opts...)
+}
+
+// dialTarget leaves the name to the dialer. grpc's resolver asks DNS every 30 s at most,
+// and where a look-up failed, after up to two minutes.
+const dialTarget = "passthrough:///"
+
+func (t Transport) options() ([]grpc.DialOption, error) {
+	redial := backoff.DefaultConfig
+	redial.MaxDelay = redialMax
 	opts := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
-		// Or each address costs a look-up of _grpc_config in DNS, which nobody has.
-		grpc.WithDisableServiceConfig(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialTimeout}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: dialTimeout}),
 	}
 	if t.Plaintext {
 		opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -60,8 +79,7 @@ func Dial(t Transport) (*grpc.ClientConn, error) {
 		}
 		opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(t.tls())))
 	}
-	opts = append(opts, grpc.WithPerRPCCredentials(&bearer{t}))
-	return grpc.NewClient(t.Address, opts...)
+	return append(opts, grpc.WithPerRPCCredentials(&bearer{t})), nil
 }
 
 // tls verifies the server against the roots as they are at that handshake: the

@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"errors"
+	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -86,5 +88,51 @@ func TestOutage(t *testing.T) {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
+	})
+}
+
+// TestOutageOfTheConnection is the same with the connection that Dial makes: its own
+// pauses must not add up to minutes.
+func TestOutageOfTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts, err := Transport{Address: "istiod:15010", Plaintext: true}.options()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := bufconn.Listen(1 << 16)
+		var back atomic.Bool
+		var asked atomic.Value
+		cc, err := grpc.NewClient(dialTarget+"istiod:15010", append(opts, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			asked.Store(addr)
+			if !back.Load() {
+				return nil, errors.New("no such host")
+			}
+			return ln.DialContext(ctx)
+		}))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, ads := grpc.NewServer(), &server{streams: make(chan *conn, 16)}
+		discovery.RegisterAggregatedDiscoveryServiceServer(srv, ads)
+		go srv.Serve(ln)
+		c := New(Config{Conn: cc, Node: &corev3.Node{}, Types: []Type{{URL: "a", Wildcard: true}}, Handler: new(counter)})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(ctx) }()
+		time.Sleep(6 * time.Hour)
+		back.Store(true)
+		time.Sleep(backoffMax + 2*redialMax) // grpc's jitter is a fifth
+		synctest.Wait()
+		if n := len(ads.streams); n != 1 {
+			t.Errorf("%d streams after the server was back for %v", n, backoffMax+2*redialMax)
+		}
+		if a := asked.Load(); a != "istiod:15010" {
+			t.Errorf("dialled %v: the name is to be resolved at each attempt", a)
+		}
+		cancel()
+		<-ended
+		cc.Close()
+		srv.Stop()
+		ln.Close()
 	})
 }
