@@ -12,6 +12,7 @@ import (
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/telemetry"
 )
 
 func TestDrainInsideTunnels(t *testing.T) {
@@ -215,6 +216,25 @@ func TestWebSocketIsCutByPolicy(t *testing.T) {
 	r.idle()
 	if rec := r.last(1); rec.Details != "policy_changed" || rec.Path != "/chat" {
 		t.Errorf("record %q %q", rec.Details, rec.Path)
+	}
+}
+
+// A client whose tunnel is reset has left; no policy cut it.
+func TestWebSocketClientResets(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	r.on(pod1, websocketEcho)
+	c, _ := r.tunnel()
+	_, _ = io.WriteString(c, upgradeRequest)
+	br := bufio.NewReader(c)
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatalf("%+v %v", resp, err)
+	}
+	readN(t, br, 2)
+	(*resetTunnel)(r.p.tunnels.all()[0]).run() // what the reader of the connection starts
+	r.idle()
+	if rec := r.last(1); rec.Flags != telemetry.FlagDC || rec.Details != "via_upstream" {
+		t.Errorf("record %v %q", rec.Flags, rec.Details)
 	}
 }
 

@@ -296,16 +296,17 @@ func (x *exchange) detach() {
 // clientLeft ends what waits for the backend on the client's behalf.
 func (x *exchange) clientLeft() {
 	x.gone.Store(true)
-	x.abortCurrent()
+	x.abortCurrent(endedClient)
 }
 
 // cutOff ends the exchange because a new policy denies it.
 func (x *exchange) cutOff() {
 	x.cut.Store(true)
-	x.abortCurrent()
+	x.abortCurrent(endedCut)
 }
 
-func (x *exchange) abortCurrent() {
+// abortCurrent ends the attempt under way, or the bytes of an upgrade, which note why.
+func (x *exchange) abortCurrent(why uint32) {
 	x.cancel.Lock()
 	if x.interrupt != nil {
 		x.interrupt()
@@ -314,7 +315,7 @@ func (x *exchange) abortCurrent() {
 		x.current.Abort(codec.AbortCancel)
 	}
 	if x.raw != nil {
-		x.raw.end(endedCut)
+		x.raw.end(why)
 	}
 	x.cancel.Unlock()
 }

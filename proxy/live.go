@@ -27,7 +27,7 @@ func (t *tunnel) exchange(srv codec.Server) (more bool) {
 		r := recover()
 		t.p.panicked("exchange", r)
 		srv.Abort(codec.AbortInternal)
-		x.abortCurrent()
+		x.abortCurrent(endedCut)
 		x.rec.Flags |= telemetry.FlagLR
 		x.rec.Details = "internal_error"
 		x.report()

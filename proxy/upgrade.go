@@ -35,10 +35,13 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 	s := splice{client: from.Hijack(), backend: to.Hijack()}
 	x.cancel.Lock()
 	x.current, x.raw = nil, &s
-	cut := x.cut.Load()
+	cut, gone := x.cut.Load(), x.gone.Load()
 	x.cancel.Unlock()
-	if cut {
+	switch {
+	case cut:
 		s.end(endedCut)
+	case gone: // while the 101 was on its way
+		s.end(endedClient)
 	}
 	idle := x.idle
 	if idle == 0 {
