@@ -45,39 +45,27 @@ func TestMain(m *testing.M) {
 func prepare() error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
-	repo, cache, err := folders()
-	if err != nil {
-		return err
-	}
+	repo, cache := build.Folders()
 	if _, err := build.All(ctx, repo, cache, *fresh, os.Stdout); err != nil {
 		return err
 	}
 	for _, m := range []string{"istio.io/api", "sigs.k8s.io/gateway-api"} {
-		if _, err := moduleFile(m); err != nil {
+		if _, err := build.Module(m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// folders are the root of the repository and where built binaries are kept.
-func folders() (repo, cache string, err error) {
-	repo, err = filepath.Abs("../..")
-	return repo, filepath.Join(repo, "conformance", ".cache"), err
-}
-
 func run(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	repo, cache, err := folders()
-	if err != nil {
-		return 0, err
-	}
+	repo, cache := build.Folders()
 	bins, err := build.All(ctx, repo, cache, false, os.Stdout)
 	if err != nil {
 		return 0, err
 	}
-	gatewayAPI, err := moduleFile("sigs.k8s.io/gateway-api", "config", "crd", "standard")
+	gatewayAPI, err := build.Module("sigs.k8s.io/gateway-api", "config", "crd", "standard")
 	if err != nil {
 		return 0, err
 	}

@@ -1,14 +1,11 @@
 package mesh
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -65,30 +62,18 @@ func TestMain(m *testing.M) {
 func prepare() error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
-	repo, cache, err := folders()
-	if err != nil {
-		return err
-	}
+	repo, cache := build.Folders()
 	if _, err := build.All(ctx, repo, cache, *fresh, os.Stdout); err != nil {
 		return err
 	}
-	_, err = customResources(repo)
+	_, err := customResources(repo)
 	return err
-}
-
-// folders are the root of the repository and where built binaries are kept.
-func folders() (repo, cache string, err error) {
-	repo, err = filepath.Abs("../..")
-	return repo, filepath.Join(repo, "conformance", ".cache"), err
 }
 
 func run(m *testing.M) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	repo, cache, err := folders()
-	if err != nil {
-		return 0, err
-	}
+	repo, cache := build.Folders()
 	binaries, err = build.All(ctx, repo, cache, false, os.Stdout)
 	if err != nil {
 		return 0, err
@@ -166,11 +151,11 @@ spec:
 
 // customResources finds the definitions of the Gateway API, of Istio and of our own.
 func customResources(repo string) ([]string, error) {
-	gatewayAPI, err := moduleDir("sigs.k8s.io/gateway-api")
+	gatewayAPI, err := build.Module("sigs.k8s.io/gateway-api")
 	if err != nil {
 		return nil, err
 	}
-	istioAPI, err := moduleDir("istio.io/api")
+	istioAPI, err := build.Module("istio.io/api")
 	if err != nil {
 		return nil, err
 	}
@@ -180,19 +165,4 @@ func customResources(repo string) ([]string, error) {
 		filepath.Join(istioAPI, "kubernetes", "customresourcedefinitions.gen.yaml"),
 		filepath.Join(repo, "deploy", "chart", "crds"),
 	}, nil
-}
-
-// moduleDir is where the sources of a module of this module's graph are.
-func moduleDir(path string) (string, error) {
-	var out, errs bytes.Buffer
-	cmd := exec.Command("go", "mod", "download", "-json", path)
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("module %s: %w: %s", path, err, errs.String())
-	}
-	var m struct{ Dir string }
-	if err := json.Unmarshal(out.Bytes(), &m); err != nil {
-		return "", fmt.Errorf("module %s: %w", path, err)
-	}
-	return m.Dir, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -165,6 +166,24 @@ func (s *Server) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
+}
+
+// Until waits for a state of the server, 10 s at most: longer than any change takes on a
+// machine that is busy. It reports whether ok held.
+func (s *Server) Until(ok func() bool) bool {
+	deadline := time.After(10 * time.Second)
+	for {
+		changed := s.Changed()
+		if ok() {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Millisecond): // what ok looks at may change without it
+		case <-deadline:
+			return false
+		}
+	}
 }
 
 func placeOf(resource string, o Object) Place {

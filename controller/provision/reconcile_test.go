@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/controller/apitest"
@@ -53,18 +52,8 @@ func start(t *testing.T, objects string) *rig {
 
 func (r *rig) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
-		changed := r.Changed()
-		if ok() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-time.After(10 * time.Millisecond): // what ok looks at may change without it
-		case <-deadline:
-			t.Fatalf("never: %s\n%s", what, r.gateway("waypoint"))
-		}
+	if !r.Until(ok) {
+		t.Fatalf("never: %s\n%s", what, r.gateway("waypoint"))
 	}
 }
 

@@ -132,19 +132,9 @@ func (f fed) Synced() {
 // until waits for a state of the server.
 func (r *rig) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
-	for {
-		changed := r.Changed()
-		if ok() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-time.After(10 * time.Millisecond): // what ok looks at may change without it
-		case <-deadline:
-			b, _ := json.MarshalIndent(r.Get(groupGateway, "httproutes", "shop", "r")["status"], "", " ")
-			t.Fatalf("never: %s\n%s", what, b)
-		}
+	if !r.Until(ok) {
+		b, _ := json.MarshalIndent(r.Get(groupGateway, "httproutes", "shop", "r")["status"], "", " ")
+		t.Fatalf("never: %s\n%s", what, b)
 	}
 }
 
