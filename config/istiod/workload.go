@@ -147,6 +147,23 @@ func decodeAddress(b []byte) (w *workload, err error) {
 	return w, err
 }
 
+// WorkloadIn returns the serialized Workload in an istio.workload.Address, borrowed
+// from it; false: it holds a Service. What is no Address is returned whole, for Apply
+// to refuse.
+func WorkloadIn(address []byte) (body []byte, ok bool) {
+	service := false
+	if !fields(address, func(num protowire.Number, v []byte, _ uint64) {
+		if num == addressWorkload {
+			body, ok = v, true
+		} else {
+			service = true
+		}
+	}) {
+		return address, true
+	}
+	return body, ok || !service
+}
+
 // identity is the SPIFFE URI of the workload.
 func (w *workload) identity() string {
 	return "spiffe://" + w.TrustDomain + "/ns/" + w.Namespace + "/sa/" + w.ServiceAccount

@@ -59,6 +59,7 @@ type Feed struct {
 	wants   map[string]map[string]bool // named types: what is subscribed to
 	pending map[string]int             // named types: how many of it are waited for
 	applied map[string]bool
+	without bool // the first model was built without workloads: no use waiting for them
 	server  string
 }
 
@@ -100,17 +101,14 @@ func (f *Feed) Apply(r *xds.Response) error {
 	upserts := make([]istiod.Resource, 0, len(r.Upserts))
 	present := make(map[string]bool, len(r.Upserts))
 	var bad []error
-	for _, u := range r.Upserts {
+	all := unwrapped(r)
+	for _, u := range all {
 		present[u.Name] = true
 		if u.Resource == nil {
 			bad = append(bad, fmt.Errorf("%q: no resource", u.Name))
 			continue
 		}
 		if f.unwanted(r.Type, u.Name) {
-			continue
-		}
-		if r.Type == istiod.WorkloadType && u.Resource.TypeUrl == istiod.AddressType {
-			bad = append(bad, fmt.Errorf("%q: an Address where a Workload was subscribed to", u.Name))
 			continue
 		}
 		if u.Resource.TypeUrl != r.Type {
@@ -134,7 +132,7 @@ func (f *Feed) Apply(r *xds.Response) error {
 		f.refuse(r, e)
 	}
 	now := time.Now()
-	for _, u := range r.Upserts {
+	for _, u := range all {
 		if u.Resource == nil || u.Resource.TypeUrl != r.Type || failed[u.Name] || f.unwanted(r.Type, u.Name) {
 			continue
 		}

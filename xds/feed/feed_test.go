@@ -12,6 +12,7 @@ import (
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"waypoint.dev/waypoint/config"
@@ -180,6 +181,49 @@ func TestWaitsOnce(t *testing.T) {
 		<-s.built
 		if !s.w.has[istiod.SecretType+"/tls"] {
 			t.Error("the secret was not taken")
+		}
+	})
+}
+
+// A control plane that never answers for workloads delays the first model only.
+func TestWithoutWorkloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t)
+		begin := time.Now()
+		for _, url := range []string{istiod.ClusterType, istiod.ListenerType, istiod.EndpointsType} {
+			s.f.Apply(response(url, true, "a"))
+		}
+		if d := (<-s.built).Sub(begin); d < firstWarm || d > firstWarm+burst {
+			t.Errorf("the first model came after %v", d)
+		}
+		begin = time.Now()
+		s.f.Apply(response(istiod.EndpointsType, false, "a"))
+		if d := (<-s.built).Sub(begin); d > burst {
+			t.Errorf("a change waits %v for workloads", d)
+		}
+	})
+}
+
+// Workloads may come as Addresses, among services.
+func TestAddressesForWorkloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t)
+		s.sync()
+		address := func(name string, field protowire.Number) *discovery.Resource {
+			return &discovery.Resource{Name: name, Resource: &anypb.Any{TypeUrl: istiod.AddressType, Value: protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), []byte("body of "+name))}}
+		}
+		if err := s.f.Apply(&xds.Response{Type: istiod.WorkloadType, Full: true, Upserts: []*discovery.Resource{address("pod", 1), address("service", 2)}}); err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		h := s.f.Resources(istiod.WorkloadType)
+		if len(h) != 1 || h[0].Name != "pod" || h[0].Body.TypeUrl != istiod.WorkloadType || string(h[0].Body.Value) != "body of pod" {
+			t.Errorf("held %v", h)
+		}
+		if !s.w.has[istiod.WorkloadType+"/pod"] || s.w.has[istiod.WorkloadType+"/service"] {
+			t.Errorf("the world has %v", s.w.has)
+		}
+		if body, ok := istiod.WorkloadIn([]byte{0xff}); !ok || len(body) != 1 {
+			t.Error("what cannot be decoded must reach Apply, which refuses it")
 		}
 	})
 }

@@ -50,12 +50,13 @@ func (f *Feed) warming() bool {
 			return true
 		}
 	}
-	return !f.applied[istiod.WorkloadType]
+	return !f.applied[istiod.WorkloadType] && !f.without
 }
 
 // giveUp ends the wait for what did not come in time: what never comes must not slow
 // every later change down.
 func (f *Feed) giveUp() {
+	f.without = !f.applied[istiod.WorkloadType]
 	for url, n := range f.pending {
 		if n == 0 {
 			continue
