@@ -2,24 +2,14 @@ package kube
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"waypoint.dev/waypoint/config"
 )
-
-// maxFile bounds one manifest: far above what a directory needs, far below what
-// would hurt the process.
-const maxFile = 64 << 20
 
 // Dir reads the manifests below a directory into Objects. It belongs to one goroutine.
 type Dir struct {
@@ -55,7 +45,7 @@ func (d *Dir) Objects() *Objects { return d.objs }
 // Load reads what changed. A file that cannot be read or parsed keeps the objects
 // it had. changed is false when the directory is as it was at the last Load.
 func (d *Dir) Load() (changed bool, err error) {
-	content, sum, err := d.read()
+	content, sum, err := readDir(d.path)
 	if err != nil {
 		return false, err
 	}
@@ -65,7 +55,7 @@ func (d *Dir) Load() (changed bool, err error) {
 // Settled reads the directory and applies it only when it is as it was at the last
 // call: someone who is still writing files is given until the next one.
 func (d *Dir) Settled() (changed bool, err error) {
-	content, sum, err := d.read()
+	content, sum, err := readDir(d.path)
 	if err != nil {
 		return false, err
 	}
@@ -80,28 +70,37 @@ func (d *Dir) Settled() (changed bool, err error) {
 	return d.apply(content, sum)
 }
 
-func (d *Dir) apply(content map[string][]byte, sum [32]byte) (bool, error) {
+func (d *Dir) apply(content map[string]content, sum [32]byte) (bool, error) {
 	d.seen = sum
 	if sum == d.used {
 		return false, nil
 	}
 	d.used = sum
-	maps.DeleteFunc(d.files, func(name string, _ *file) bool { _, ok := content[name]; return !ok })
-	for name, data := range content {
+	blind := false
+	for name, c := range content {
 		f := d.files[name]
-		s := sha256.Sum256(data)
-		if f != nil && f.sum == s {
-			continue
-		}
 		if f == nil {
 			f = &file{}
 			d.files[name] = f
+		} else if f.sum == c.sum {
+			continue
 		}
-		f.sum = s
-		objs, err := Parse(name, data)
+		f.sum = c.sum
+		objs, err := []*Object(nil), c.err
+		if err == nil {
+			objs, err = Parse(name, c.data)
+		}
 		if f.err = err; err == nil {
 			f.objs = objs
 		}
+	}
+	for _, f := range d.files {
+		blind = blind || f.err != nil && f.objs == nil
+	}
+	if !blind {
+		// What went away may be what a file that cannot be read holds now: a policy that
+		// is moved and mistyped at once must not open anything.
+		maps.DeleteFunc(d.files, func(name string, _ *file) bool { _, ok := content[name]; return !ok })
 	}
 	return true, d.fill()
 }
@@ -117,7 +116,7 @@ func (d *Dir) fill() error {
 		if f.err != nil {
 			what := "its last good version serves"
 			if f.objs == nil {
-				what = "nothing of it is applied"
+				what = "nothing of it is applied, and what other files held before stays"
 			}
 			errs = append(errs, f.err)
 			problems = append(problems, config.Problem{
@@ -140,65 +139,6 @@ func (d *Dir) fill() error {
 	d.objs.Keep(keys)
 	d.objs.extra = problems
 	return errors.Join(errs...)
-}
-
-// read returns the content of all manifests, by name, with a hash of it all.
-func (d *Dir) read() (map[string][]byte, [32]byte, error) {
-	content := map[string][]byte{}
-	h := sha256.New()
-	// A symbolic link to the directory itself is followed, as for a mounted ConfigMap.
-	root, err := filepath.EvalSymlinks(d.path)
-	if err != nil {
-		return nil, [32]byte{}, err
-	}
-	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			if path != root && errors.Is(err, fs.ErrNotExist) {
-				return nil // it went away between listing and reading
-			}
-			return err
-		}
-		base := e.Name()
-		if path != root && strings.HasPrefix(base, ".") {
-			if e.IsDir() {
-				return filepath.SkipDir // "..data" of a ConfigMap, ".git"
-			}
-			return nil
-		}
-		switch filepath.Ext(base) {
-		case ".yaml", ".yml", ".json":
-		default:
-			return nil
-		}
-		st, err := os.Stat(path)
-		if err != nil || !st.Mode().IsRegular() {
-			return nil
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-		if err != nil {
-			return err
-		}
-		if len(data) > maxFile {
-			return fmt.Errorf("%s: larger than %d bytes", path, maxFile)
-		}
-		name, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		content[name] = data
-		s := sha256.Sum256(data)
-		fmt.Fprintf(h, "%q", name)
-		h.Write(s[:])
-		return nil
-	})
-	var sum [32]byte
-	h.Sum(sum[:0])
-	return content, sum, err
 }
 
 // WatchOptions are those of Watch.

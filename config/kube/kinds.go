@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 )
 
 type groupKind struct{ group, kind string }
@@ -101,11 +102,22 @@ var kinds = map[groupKind]*kindInfo{
 	{"apiextensions.k8s.io", "CustomResourceDefinition"}: {versions: []string{"v1"}, cluster: true, note: byOthers},
 }
 
+// meant finds the kind that one that is not known differs from in capitals or its
+// group only.
+func meant(group, kind string) (best groupKind) {
+	for k := range kinds {
+		if strings.EqualFold(k.kind, kind) && (k.group == group || best.kind == "" || best.group != group && k.group < best.group) {
+			best = k
+		}
+	}
+	return best
+}
+
 // lenient decodes what it knows and ignores the rest, as clients of the API server do.
 func lenient[T any](raw []byte) (any, error) {
 	v := new(T)
 	if err := json.Unmarshal(raw, v); err != nil {
-		return nil, Fields{{"", err.Error()}}
+		return nil, Fields{{"", plain(err)}}
 	}
 	return v, nil
 }

@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,6 +43,22 @@ func Parse(name string, data []byte) ([]*Object, error) {
 	return out, nil
 }
 
+// plain says what a JSON error means, without the names of Go types.
+func plain(err error) string {
+	var e *json.UnmarshalTypeError
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	got := map[string]string{"array": "a list", "object": "an object", "string": "a string", "bool": "a boolean"}[e.Value]
+	if got == "" {
+		got = "a number" // or "number 1.5"
+	}
+	if e.Field == "" {
+		return "is " + got
+	}
+	return e.Field + ": is " + got + ", want " + wantOf(e.Type)
+}
+
 // unlist decodes one JSON document, opening lists.
 func unlist(raw []byte, source string, depth int) ([]*Object, error) {
 	var list struct {
@@ -50,7 +67,7 @@ func unlist(raw []byte, source string, depth int) ([]*Object, error) {
 		Items      []json.RawMessage `json:"items"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("is no object: %w", err)
+		return nil, fmt.Errorf("is no object: %s", plain(err))
 	}
 	if list.Items == nil || !strings.HasSuffix(list.Kind, "List") || depth > 4 {
 		o, err := Decode(raw, source)

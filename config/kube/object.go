@@ -2,6 +2,7 @@ package kube
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"time"
@@ -85,13 +86,16 @@ func Decode(raw []byte, source string) (*Object, error) {
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return nil, headError(raw, err)
 	}
+	group, version := splitAPIVersion(head.APIVersion)
 	if head.Kind == "" || head.APIVersion == "" {
-		return nil, fmt.Errorf("no apiVersion or kind")
+		return nil, errNoKind
+	}
+	if _, known := kinds[groupKind{group, head.Kind}]; !known && o.Meta.Name == "" {
+		o.Meta.Name = source // what is ignored need not have one
 	}
 	if o.Meta.Name == "" {
 		return nil, fmt.Errorf("%s: metadata.name: required", head.Kind)
 	}
-	group, version := splitAPIVersion(head.APIVersion)
 	o.Key = Key{group, head.Kind, o.Meta.Namespace, o.Meta.Name}
 	h := fnv.New64a()
 	h.Write(raw)
@@ -129,10 +133,12 @@ func headError(raw []byte, err error) error {
 		return first
 	}
 	if head.Kind == "" || head.APIVersion == "" {
-		return fmt.Errorf("no apiVersion or kind")
+		return errNoKind
 	}
-	return fmt.Errorf("%s: metadata: %w", head.Kind, err)
+	return fmt.Errorf("%s: %s", head.Kind, plain(err))
 }
+
+var errNoKind = errors.New("no apiVersion or kind: every document is a Kubernetes object")
 
 func splitAPIVersion(s string) (group, version string) {
 	for i := range len(s) {

@@ -268,6 +268,12 @@ func (s *Objects) Problems() []config.Problem {
 		case info == nil:
 			p.Severity, p.Reason = config.Warning, "UnknownKind"
 			p.Message = fmt.Sprintf("kind %s of group %q is not known; ignored", o.Kind, o.Group)
+			if k := meant(o.Group, o.Kind); k.kind != "" {
+				p.Message += fmt.Sprintf("; there is a %s of group %q", k.kind, k.group)
+				if k.group == o.Group {
+					p.Severity = config.Error // written wrong: the API server would not take it
+				}
+			}
 		case info.note != "" && o.Body == nil:
 			p.Severity, p.Reason, p.Message = config.Info, "NotApplied", o.Kind+" "+info.note
 			if strings.HasPrefix(info.note, notYet) || strings.HasPrefix(info.note, "is ignored") {

@@ -143,17 +143,22 @@ func (s *strict) free(t json.Token, path string, depth int) any {
 }
 
 func (s *strict) mismatch(v reflect.Value, got, path string) {
-	want := map[reflect.Kind]string{
-		reflect.Struct: "an object", reflect.Map: "an object", reflect.Slice: "a list", reflect.String: "a string",
-		reflect.Bool: "a boolean", reflect.Int32: "an integer", reflect.Int64: "an integer", reflect.Uint32: "an integer", reflect.Float64: "a number",
-	}[v.Kind()]
-	if v.Type() == durationType {
-		want = "a duration"
-	}
+	want := wantOf(v.Type())
 	if v.Kind() == reflect.String && (got == "a number" || got == "a boolean") {
 		want += ": quote it" // YAML reads 1, yes and on as something else
 	}
 	s.r.addf(path, "is %s, want %s", got, want)
+}
+
+// wantOf is what a value of a field is, in words.
+func wantOf(t reflect.Type) string {
+	if t == durationType {
+		return "a duration"
+	}
+	return map[reflect.Kind]string{
+		reflect.Struct: "an object", reflect.Map: "an object", reflect.Slice: "a list", reflect.String: "a string",
+		reflect.Bool: "a boolean", reflect.Int32: "an integer", reflect.Int64: "an integer", reflect.Uint32: "an integer", reflect.Float64: "a number",
+	}[t.Kind()]
 }
 
 // keep sets a string that was written without quotes. The object is refused all the

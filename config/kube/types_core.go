@@ -2,6 +2,7 @@ package kube
 
 import (
 	"encoding/json"
+	"net/netip"
 	"strconv"
 )
 
@@ -66,10 +67,34 @@ func decodeService(raw []byte) (any, error) {
 			r.addf(at+".name", "required with several ports")
 		}
 	}
+	seen := map[string]int{}
+	for i, p := range s.Spec.Ports {
+		number, name := p.Protocol+" port "+strconv.Itoa(int(p.Port)), "name "+p.Name
+		for _, k := range []string{number, name} {
+			if j, twice := seen[k]; twice && k != "name " {
+				r.addf("spec.ports["+strconv.Itoa(i)+"]", "%s is that of spec.ports[%d] too", k, j)
+			}
+			seen[k] = i
+		}
+	}
+	for i, ip := range s.Spec.ClusterIPs {
+		if !isClusterIP(ip) {
+			r.addf("spec.clusterIPs["+strconv.Itoa(i)+"]", "%q is no IP address and not None", ip)
+		}
+	}
+	if !isClusterIP(s.Spec.ClusterIP) {
+		r.addf("spec.clusterIP", "%q is no IP address and not None", s.Spec.ClusterIP)
+	}
 	if len(s.Spec.ClusterIPs) == 0 && s.Spec.ClusterIP != "" {
 		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 	}
 	return s, r.err()
+}
+
+// isClusterIP reports whether a Service can have that address, or have none by it.
+func isClusterIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil || s == "" || s == "None"
 }
 
 // Pod is the part of a Pod that is read.
