@@ -9,7 +9,7 @@ RACE ?= $(if $(shell command -v $${CC:-cc}),-race)
 TESTFLAGS ?= $(RACE) -p 2 -timeout 9m
 
 .DEFAULT_GOAL := help
-.PHONY: help build controller chart demo test check lint fuzz bench bench-budget overload soak h2spec envoy decisions compare conformance lab image vuln clean
+.PHONY: help build controller chart demo test check lint fuzz bench bench-budget overload soak churn h2spec envoy decisions compare conformance lab image vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

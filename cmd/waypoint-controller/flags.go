@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 
+	"waypoint.dev/waypoint/admin"
 	"waypoint.dev/waypoint/controller"
 	"waypoint.dev/waypoint/controller/provision"
 )
@@ -28,7 +29,7 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	o, p, m, i := &f.o, &f.o.Provision, &f.o.Mesh, &f.o.Provision.Identity
 	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "how to reach the API server (default: as a pod of its cluster)")
 	fs.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the controller: its Lease, its Secret, its Service (default: $POD_NAMESPACE)")
-	fs.StringVar(&o.Identity, "identity-name", cmp.Or(os.Getenv("POD_NAME"), hostname()), "name of this replica in the Lease (default: $POD_NAME)")
+	fs.StringVar(&o.Identity, "identity-name", os.Getenv("POD_NAME"), "name of this replica in the Lease (default: $POD_NAME, else the host's name)")
 	fs.StringVar(&o.Service, "service", "waypoint-controller", "name of the Service in front of the controller")
 
 	fs.StringVar(&o.FeedAddr, "xds-addr", ":15012", "where waypoints connect")
@@ -70,7 +71,7 @@ func (f *flags) register(fs *pflag.FlagSet) {
 
 	fs.Float32Var(&o.StatusPerSecond, "status-writes", 20, "status writes a second, at most")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warning or error")
 }
 
 func (f *flags) options() (controller.Options, error) {
@@ -84,10 +85,11 @@ func (f *flags) options() (controller.Options, error) {
 	default:
 		return o, fmt.Errorf("--waypoint-pull-policy %q: use Always, IfNotPresent or Never", f.pullPolicy)
 	}
+	o.Identity = cmp.Or(o.Identity, hostname())
 	o.Provision.Identity.Volume = json.RawMessage(f.volume)
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return o, fmt.Errorf("--log-level %q: use debug, info, warn or error", f.logLevel)
+	level, ok := admin.ParseLevel(f.logLevel)
+	if !ok {
+		return o, fmt.Errorf("--log-level %q: use debug, info, warning or error", f.logLevel)
 	}
 	h := &slog.HandlerOptions{Level: level}
 	switch f.logFormat {

@@ -9,18 +9,18 @@ import (
 	"waypoint.dev/waypoint/xds"
 )
 
-func gauge(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
+func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
 var (
-	descTunnels  = gauge("waypoint_tunnels_active", "Tunnels open from clients.")
-	descUpdates  = gauge("waypoint_config_updates_total", "Configurations applied.")
-	descErrors   = gauge("waypoint_config_errors", "Objects of the current configuration that were refused; what serves instead is their last good version, or nothing.")
-	descPanics   = gauge("waypoint_panics_total", "Panics contained to one tunnel. Each is a bug and was logged.")
+	descTunnels  = desc("waypoint_tunnels_active", "Tunnels open from clients.")
+	descUpdates  = desc("waypoint_config_updates_total", "Configurations applied.")
+	descErrors   = desc("waypoint_config_errors", "Objects of the current configuration that were refused; what serves instead is their last good version, or nothing.")
+	descPanics   = desc("waypoint_panics_total", "Panics contained to one tunnel. Each is a bug and was logged.")
 	descEjected  = prometheus.NewDesc("waypoint_outlier_events_total", "What outlier detection did with endpoints.", []string{"event"}, nil)
-	descCircuits = gauge("waypoint_circuit_breakers_opened_total", "Times that an error-rate circuit breaker opened.")
+	descCircuits = desc("waypoint_circuit_breakers_opened_total", "Times that an error-rate circuit breaker opened.")
 	descOverflow = prometheus.NewDesc("waypoint_overflow_total", "Times that a limit of a backend was reached: of connections (HTTP waits then), pending, requests and retries.", []string{"limit"}, nil)
 	descShed     = prometheus.NewDesc("waypoint_overload_shed_total", "Work refused, with 503 or for connections by closing them, since the process had too much of the resource.", []string{"resource"}, nil)
-	descCertEnds = gauge("waypoint_certificate_expiration_timestamp_seconds", "When the waypoint's own certificate ends.")
+	descCertEnds = desc("waypoint_certificate_expiration_timestamp_seconds", "When the waypoint's own certificate ends.")
 )
 
 // Describe implements prometheus.Collector.
@@ -60,10 +60,10 @@ func shed(ch chan<- prometheus.Metric, r resilience.Resource, n uint64) {
 }
 
 var (
-	descConnected = gauge("waypoint_xds_connected", "1 while a stream to the control plane is open and has answered.")
-	descStreams   = gauge("waypoint_xds_streams_total", "Streams opened to the control plane.")
-	descAcks      = gauge("waypoint_xds_acks_total", "Responses taken.")
-	descNacks     = gauge("waypoint_xds_nacks_total", "Responses refused, in part or whole; the last good version of what they name serves.")
+	descConnected = desc("waypoint_xds_connected", "1 while a stream to the control plane is open and has answered.")
+	descStreams   = desc("waypoint_xds_streams_total", "Streams opened to the control plane.")
+	descAcks      = desc("waypoint_xds_acks_total", "Responses taken.")
+	descNacks     = desc("waypoint_xds_nacks_total", "Responses refused, in part or whole; the last good version of what they name serves.")
 )
 
 // streamMetrics shows the counters of the ADS client.

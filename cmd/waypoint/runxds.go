@@ -131,10 +131,10 @@ func (x *xdsSource) show(query map[string]string) any {
 }
 
 var (
-	descHeld    = gauge("waypoint_xds_objects", "Objects that the controller sent and that are in force.")
-	descRefused = gauge("waypoint_xds_objects_refused", "Objects of which the newest version cannot be used; the last good one is, or nothing.")
-	descWaiting = gauge("waypoint_xds_objects_pending", "Changes received and not applied yet.")
-	descHeard   = gauge("waypoint_xds_state_timestamp_seconds", "When the last complete state came.")
+	descHeld    = desc("waypoint_xds_objects", "Objects that the controller sent and that are in force.")
+	descRefused = desc("waypoint_xds_objects_refused", "Objects of which the newest version cannot be used; the last good one is, or nothing.")
+	descWaiting = desc("waypoint_xds_objects_pending", "Changes received and not applied yet.")
+	descHeard   = desc("waypoint_xds_state_timestamp_seconds", "When the last complete state came.")
 )
 
 // feedMetrics shows what came from the controller.
