@@ -169,13 +169,16 @@ func TestProxyLinksNoClientGo(t *testing.T) {
 	t.Fatal("cmd/waypoint is not in the list of packages")
 }
 
+// skipped are folders that hold nothing of ours.
+var skipped = map[string]bool{".git": true, "bin": true, ".cache": true, ".venv": true}
+
 func eachFile(t *testing.T, f func(path string, src []byte)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == ".cache" || d.Name() == ".venv") {
+		if d.IsDir() && skipped[d.Name()] {
 			return filepath.SkipDir
 		}
 		if strings.HasSuffix(path, ".go") {
