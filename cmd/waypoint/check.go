@@ -70,7 +70,7 @@ seems to. It exits 1 if there is an error among them.`,
 				return err
 			}
 			if refused > 0 {
-				return fmt.Errorf("%d errors: what they name does not work as written", refused)
+				return fmt.Errorf("errors: %d; what they name does not work as written", refused)
 			}
 			if len(m.Destinations) == 0 {
 				return errors.New("nothing would be served: no service or pod uses this waypoint (label it or its namespace istio.io/use-waypoint)")

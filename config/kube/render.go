@@ -46,7 +46,11 @@ func ProblemLine(p config.Problem) string {
 	if p.Source != "" {
 		fmt.Fprintf(&b, "%s: ", p.Source)
 	}
-	if p.Kind != "" && p.Kind != "File" {
+	switch {
+	case p.Kind == "" || p.Kind == "File":
+	case p.Name == "": // of no object: there is none of the kind, or too many
+		fmt.Fprintf(&b, "%s: ", p.Kind)
+	default:
 		fmt.Fprintf(&b, "%s: ", Key{Kind: p.Kind, Namespace: p.Namespace, Name: p.Name})
 	}
 	if p.Field != "" {
