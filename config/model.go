@@ -215,6 +215,7 @@ type UpstreamTLS struct {
 // TCPRoute sends connections onwards; the first whose SNI matches wins.
 type TCPRoute struct {
 	Route    string
+	Rule     string   // name, or index in the route; not known of istiod's
 	SNI      []string // exact or "*.suffix"; empty: any
 	Backends []routing.Backend
 	Idle     time.Duration
@@ -226,6 +227,7 @@ type Backend struct {
 	Service   Service
 	Protocol  Protocol // upstream choice: HTTP, HTTP2; Auto: the client's
 	Endpoints []*balance.Endpoint
+	Unlisted  bool // nothing says which endpoints there are: a Service without any EndpointSlice
 	Balance   balance.Policy
 	Settings  resilience.Settings
 	Missing   string // why it does not exist (answers Status 500 or 503 NC)

@@ -94,14 +94,23 @@ func (x *exchange) pickBackend() bool {
 // one whose share is served, if there is one, rather than redirected or failed.
 func (t *tunnel) draw(c *config.Chain, rule *routing.Compiled) *routing.CompiledBackend {
 	if t.dry != nil {
+		var idle *routing.CompiledBackend
 		for i := range rule.Backends {
 			b := &rule.Backends[i]
 			if b.Weight == 0 || b.Invalid != "" || b.Redirect != nil {
 				continue
 			}
-			if target := t.target(c, b); target != nil && target.Spec.Load().Missing == "" {
+			target := t.target(c, b)
+			switch {
+			case target == nil || target.Spec.Load().Missing != "":
+			case !t.idle(target):
 				return b
+			case idle == nil:
+				idle = b
 			}
+		}
+		if idle != nil {
+			return idle
 		}
 	}
 	return rule.Pick(rand.Uint64())

@@ -31,16 +31,21 @@ type Question struct {
 	Source  netip.Addr      // client pod address
 	SNI     string          // server name of the client's TLS, where there is some
 	HTTP2   bool
+
+	// Unlisted takes backends of which nothing lists the endpoints for served:
+	// manifests of a repository have no EndpointSlices, which the cluster makes.
+	Unlisted bool
 }
 
 // Explanation is what a waypoint would do with a request, and why.
 type Explanation struct {
-	Destination string `json:"destination"` // key of the destination addressed
-	Decision    string `json:"decision"`    // of the policies: allow or deny
-	Action      string `json:"action"`      // forward, answer, or close: a connection ends without an answer
-	Status      int    `json:"status"`      // what this waypoint would answer itself; 200 where it would forward, 0 where it would close
-	Connection  bool   `json:"connection"`  // without HTTP: the fields of requests are empty
-	Path        string `json:"path"`        // normalized, as policies and routes see it
+	Destination string `json:"destination"`          // key of the destination addressed
+	Decision    string `json:"decision"`             // of the policies: allow or deny
+	Action      string `json:"action"`               // forward, answer, or close: a connection ends without an answer
+	Status      int    `json:"status"`               // what this waypoint would answer itself; 200 where it would forward, 0 where it would close
+	GRPCStatus  int    `json:"grpcStatus,omitempty"` // of an answer to a gRPC call, whose status is 200
+	Connection  bool   `json:"connection"`           // without HTTP: the fields of requests are empty
+	Path        string `json:"path"`                 // normalized, as policies and routes see it
 	Route       string `json:"route"`
 	Rule        string `json:"rule"`  // name, or index in the route
 	Match       int    `json:"match"` // index in the rule
@@ -95,7 +100,7 @@ func Explain(store *config.Store, q Question) (*Explanation, error) {
 	p := &Proxy{ctx: context.Background(), overload: new(resilience.Overload), opts: Options{Store: store, Telemetry: telemetry.New(telemetry.Options{})}, log: slog.New(slog.DiscardHandler)}
 	x := newExchange()
 	x.dry = true
-	t := &tunnel{p: p, dry: x, peer: p.opts.Telemetry.Peer(telemetry.Peer{Principal: q.From.URI})}
+	t := &tunnel{p: p, dry: x, assume: q.Unlisted, peer: p.opts.Telemetry.Peer(telemetry.Peer{Principal: q.From.URI})}
 	t.conn = attrs.Conn{Peer: q.From, Source: netip.AddrPortFrom(q.Source, 0), Dest: at.addr, DestHost: at.host, DestPort: at.port, SNI: q.SNI}
 	if declared := chain.Spec.Protocol; declared == config.ProtocolTCP || declared == config.ProtocolTLS || u.Scheme == "tcp" || u.Scheme == "tls" {
 		return explainConn(t, chain, x), nil
@@ -118,13 +123,17 @@ func Explain(store *config.Store, q Question) (*Explanation, error) {
 	x.begin(t, srv)
 	defer x.end()
 	forward := x.decide()
+	if forward && t.idle(x.target) {
+		x.fail(failNoHost, false)
+		forward = false
+	}
 	return x.explain(chain, srv, forward), nil
 }
 
 // explain reads what decide left behind.
 func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *Explanation {
 	e := &Explanation{
-		Destination: chain.Spec.Key, Decision: "allow", Action: "answer", Status: srv.status, Path: strings.Clone(x.req.Path), Body: srv.body, Location: srv.location,
+		Destination: chain.Spec.Key, Decision: "allow", Action: "answer", Status: srv.status, Path: strings.Clone(x.req.Path), Body: srv.body, Location: srv.location, GRPCStatus: srv.grpcStatus,
 		Policy: strings.Clone(x.rec.Policy), PRule: strings.Clone(x.rec.Rule), Reason: strings.Clone(x.rec.Reason),
 		Flags: x.rec.Flags.String(), Details: strings.Clone(x.rec.Details), NotAsked: x.notAsked,
 		Audit: x.rec.Audit, DryRun: x.rec.DryRun, DryRunPolicy: x.rec.DryRunPolicy,
@@ -155,6 +164,7 @@ func (x *exchange) explain(chain *config.Chain, srv *dryServer, forward bool) *E
 	}
 	e.Route, e.Rule, e.Match = res.Rule.Rule.Route, res.Rule.Label(), res.Match
 	e.Backends = x.t.backends(chain, res.Rule)
+	e.NotAsked = x.t.dry.notAsked
 	for i := range e.Backends {
 		x.share(chain, &e.Backends[i], &res.Rule.Backends[i])
 	}
@@ -225,6 +235,8 @@ type dryServer struct {
 	status   int
 	location string
 	body     string
+
+	grpcStatus int
 }
 
 func (d *dryServer) Head() *codec.RequestHead { return d.head }
@@ -238,7 +250,17 @@ func (d *dryServer) WriteHead(h *codec.ResponseHead, _ codec.Flags) error {
 			d.location = strings.Clone(f.Value)
 		}
 	}
+	d.readGRPC(h.Fields)
 	return nil
+}
+
+// readGRPC finds the status of a call among fields.
+func (d *dryServer) readGRPC(fields []attrs.Field) {
+	for _, f := range fields {
+		if f.Name == "grpc-status" {
+			d.grpcStatus, _ = strconv.Atoi(f.Value)
+		}
+	}
 }
 
 func (d *dryServer) WriteBody(p []byte, _ codec.Flags) error {
@@ -246,9 +268,12 @@ func (d *dryServer) WriteBody(p []byte, _ codec.Flags) error {
 	return nil
 }
 
-func (d *dryServer) WriteTrailers([]attrs.Field) error { return nil }
-func (d *dryServer) Abort(error)                       {}
-func (d *dryServer) SetReadDeadline(time.Time) error   { return nil }
-func (d *dryServer) SetWriteDeadline(time.Time) error  { return nil }
-func (d *dryServer) Received() int64                   { return 0 }
-func (d *dryServer) Sent() int64                       { return 0 }
+func (d *dryServer) WriteTrailers(fields []attrs.Field) error {
+	d.readGRPC(fields)
+	return nil
+}
+func (d *dryServer) Abort(error)                      {}
+func (d *dryServer) SetReadDeadline(time.Time) error  { return nil }
+func (d *dryServer) SetWriteDeadline(time.Time) error { return nil }
+func (d *dryServer) Received() int64                  { return 0 }
+func (d *dryServer) Sent() int64                      { return 0 }

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"cmp"
+	"slices"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience/balance"
 	"waypoint.dev/waypoint/routing"
 )
 
@@ -39,6 +41,34 @@ func (t *tunnel) backends(chain *config.Chain, r *routing.Compiled) []ExplainedB
 	return out
 }
 
+// asked is the name that a request or connection goes by.
+func (t *tunnel) asked() string {
+	if t.dry.in != nil {
+		return t.dry.in.Authority
+	}
+	return t.conn.SNI
+}
+
+// idle reports whether a target has no endpoint for what Explain was asked. That
+// nothing says which endpoints there are is noted.
+func (t *tunnel) idle(target *config.Target) bool {
+	spec, set := target.Spec.Load(), target.Set.Load()
+	switch {
+	case spec.Dynamic != nil:
+		host, _, ok := splitAuthority(t.asked(), portHTTP)
+		return !ok || !matchesHost(spec.Dynamic.Host, host)
+	case set.Policy().Kind == balance.Passthrough || set.Available() > 0:
+		return false
+	case spec.Unlisted && t.assume:
+		note := "endpoints of " + target.Key + ", which has no EndpointSlice"
+		if !slices.Contains(t.dry.notAsked, note) {
+			t.dry.notAsked = append(t.dry.notAsked, note)
+		}
+		return false
+	}
+	return true
+}
+
 func explained(t *config.Target, weight uint32) ExplainedBackend {
 	return ExplainedBackend{Backend: t.Key, Weight: weight, Available: t.Set.Load().Available(), Invalid: t.Spec.Load().Missing}
 }
@@ -57,6 +87,8 @@ func (x *exchange) share(chain *config.Chain, e *ExplainedBackend, b *routing.Co
 	case b.Redirect != nil:
 		e.Status = x.statusOf(b.Redirect.Code())
 		e.Location = string(b.Redirect.AppendLocation(nil, &x.req, x.result.Prefix, x.t.conn.DestPort))
+	case x.t.idle(x.t.target(chain, b)):
+		e.Status = x.statusOf(failures[failNoHost].status)
 	case b.Filters.Rewrite != nil:
 		e.Host = b.Rewrite.Host
 		e.Upstream = string(b.Rewrite.AppendTarget(nil, &x.req, x.result.Prefix))

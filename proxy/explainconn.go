@@ -31,12 +31,15 @@ func explainConn(t *tunnel, c *config.Chain, x *exchange) *Explanation {
 		e.Routes = append(e.Routes, explainTCP(c.TCPRoutes(t.conn.Peer.Namespace), route, t.conn.SNI)...)
 		switch {
 		case route != nil:
-			e.Route = route.Spec.Route
+			e.Route, e.Rule = route.Spec.Route, route.Spec.Rule
 			e.Backends = t.backends(c, route.Pick)
 		case target != nil:
 			e.Backends = append(e.Backends, explained(target, 1))
 		}
 		switch {
+		case target != nil && t.idle(target):
+			r.Flags |= failNoHost.flag()
+			r.Details = failNoHost.details(false)
 		case target != nil:
 			e.Action, e.Status = "forward", 200
 		case r.Denied:
@@ -64,7 +67,7 @@ func cause(r *telemetry.Record) string {
 func explainTCP(rs []config.CompiledTCP, won *config.CompiledTCP, sni string) (out []routing.Considered) {
 	for i := range rs {
 		spec := rs[i].Spec
-		v := routing.Considered{Route: spec.Route, Wants: "any connection", Outcome: routing.Shadowed}
+		v := routing.Considered{Route: spec.Route, Rule: spec.Rule, Wants: "any connection", Outcome: routing.Shadowed}
 		if len(spec.SNI) > 0 {
 			v.Wants = "server name " + strings.Join(spec.SNI, " or ")
 		}

@@ -46,6 +46,7 @@ type tunnel struct {
 	drained <-chan struct{}
 	over    bool      // there was no room for it: its first request is answered 503
 	dry     *exchange // of Explain: nobody outside is asked
+	assume  bool      // of Explain: Question.Unlisted
 
 	// owned by the tunnel's goroutine
 	first  sniffed // what told the protocol

@@ -50,9 +50,15 @@ A URL of scheme tcp or tls is a connection without HTTP:
 			}
 			objs, err := kube.LoadDir(dir)
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "waypoint:", err)
+				// run does not start with it: what it says may be what denies the request.
+				return fmt.Errorf("%w\nrun does not start with what cannot be read, so nothing is explained; 'waypoint check %s' says more", err, dir)
 			}
 			m := kube.NewBuilder(o).Build(objs)
+			for _, p := range m.Problems {
+				if p.Severity == config.Error {
+					fmt.Fprintln(cmd.ErrOrStderr(), kube.ProblemLine(p))
+				}
+			}
 			var store config.Store
 			run := stages.New(stages.Options{Store: &store})
 			defer run.Close()
@@ -66,7 +72,11 @@ A URL of scheme tcp or tls is a connection without HTTP:
 			if err != nil {
 				return err
 			}
+			ask.Unlisted = true
 			e, err := proxy.Explain(&store, ask)
+			if errors.Is(err, proxy.ErrUnknownDestination) {
+				return fmt.Errorf("%w\n%s", err, served(m))
+			}
 			if err != nil {
 				return err
 			}
@@ -89,6 +99,28 @@ A URL of scheme tcp or tls is a connection without HTTP:
 	fs.StringVarP(&output, "output", "o", "text", "text or json")
 	mesh.register(fs)
 	return cmd
+}
+
+// served lists what could have been asked about.
+func served(m *config.Model) string {
+	if len(m.Destinations) == 0 {
+		return "it serves nothing: no service or pod uses this waypoint (label it or its namespace istio.io/use-waypoint)"
+	}
+	const most = 10
+	var b strings.Builder
+	w := m.Mesh.Waypoint
+	fmt.Fprintf(&b, "waypoint %s/%s serves ", w.Namespace, w.Name)
+	for i, d := range m.Destinations[:min(len(m.Destinations), most)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(d.Key)
+	}
+	if more := len(m.Destinations) - most; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	b.WriteString("; a bare name means the namespace of --from")
+	return b.String()
 }
 
 // asked is a request or connection as people write it.
@@ -162,6 +194,9 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 	fmt.Fprintf(w, "decision     %s, %s", e.Decision, e.Action)
 	if e.Status != 0 {
 		fmt.Fprintf(w, ", status %d", e.Status)
+	}
+	if e.GRPCStatus != 0 {
+		fmt.Fprintf(w, ", grpc-status %d", e.GRPCStatus)
 	}
 	if e.Details != "" {
 		fmt.Fprintf(w, " (%s)", e.Details)

@@ -37,7 +37,7 @@ func TestExplainJSON(t *testing.T) {
 	}{
 		{[]string{"--config", "../../examples/canary", "GET", "http://cart.shop.svc.cluster.local/v2/x", "-H", "x-canary: true", "--from", "clients/curl"}, 200, "allow", "forward", "shop/cart", "canary", 1},
 		{[]string{"--config", "../../examples/redirects-rewrites", "http://cart.shop/old/x"}, 301, "allow", "answer", "shop/cart", "moved", 0},
-		{[]string{"--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "beta.example"}, 200, "allow", "forward", "shop/beta", "", 1},
+		{[]string{"--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "beta.example"}, 200, "allow", "forward", "shop/beta", "0", 1},
 		{[]string{"--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "evil.example"}, 0, "allow", "close", "", "", 0},
 	} {
 		out, err := explainOf(t, append(tt.args, "-o", "json")...)
@@ -68,7 +68,7 @@ func TestExplainText(t *testing.T) {
 		}
 	}
 	out, err = explainOf(t, "--config", "../../examples/tls-tcp", "tls://web.shop", "--sni", "evil.example")
-	for _, want := range []string{"decision     allow, close (route_not_found)", `lost     shop/beta: server name beta.example or *.beta.example  (the server name is "evil.example")`} {
+	for _, want := range []string{"decision     allow, close (route_not_found)", `lost     shop/beta rule 0: server name beta.example or *.beta.example  (the server name is "evil.example")`} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("no %q in %v\n%s", want, err, out)
 		}
@@ -183,6 +183,70 @@ spec: {targetRefs: [{group: "", kind: Service, name: cart}], action: DENY, rules
 		}
 		if strings.Contains(out, "secret") {
 			t.Errorf("a credential is printed:\n%s", out)
+		}
+	}
+}
+
+// What an explanation would be wrong without is an error, and says what to do.
+func TestExplainRefuses(t *testing.T) {
+	mesh, err := os.ReadFile("../../examples/canary/mesh.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		more, url string
+		says      []string
+	}{
+		{"---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p", "http://cart.shop/", []string{"mesh.yaml", "nothing is explained", "waypoint check"}},
+		{"", "http://cart/", []string{"has that address: cart:80", "serves cart", "cart.shop.svc.cluster.local:80", "a bare name means the namespace of --from"}},
+		{"---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: second, namespace: shop}\nspec: {gatewayClassName: istio-waypoint}\n", "http://cart.shop/", []string{"there are several waypoint Gateways (shop/second, shop/waypoint)", "--waypoint", "it serves nothing"}},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "mesh.yaml"), append(mesh, tt.more...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := explainOf(t, "--config", dir, tt.url)
+		if err == nil {
+			t.Fatalf("%s: %s", tt.url, out)
+		}
+		for _, s := range tt.says {
+			if !strings.Contains(out+err.Error(), s) {
+				t.Errorf("no %q in %s%v", s, out, err)
+			}
+		}
+	}
+}
+
+// Manifests of a repository have no EndpointSlices: their endpoints are taken to be
+// there, and the answer says that nothing says so.
+func TestExplainWithoutEndpoints(t *testing.T) {
+	mesh, err := os.ReadFile("../../examples/canary/mesh.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for doc := range strings.SplitSeq(string(mesh), "\n---\n") {
+		if !strings.Contains(doc, "kind: EndpointSlice") {
+			kept = append(kept, doc)
+		}
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mesh.yaml")
+	for _, tt := range []struct {
+		more   string
+		status int
+		asked  string
+	}{
+		{"", 200, "cart.shop.svc.cluster.local|80, which has no EndpointSlice"},
+		{"\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-x, namespace: shop, labels: {kubernetes.io/service-name: cart}}\naddressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints: []\n", 503, ""},
+	} {
+		if err := os.WriteFile(file, []byte(strings.Join(kept, "\n---\n")+tt.more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := explainOf(t, "--config", dir, "-o", "json", "http://cart.shop/")
+		var e proxy.Explanation
+		if err != nil || json.Unmarshal([]byte(out), &e) != nil || e.Status != tt.status || !strings.HasSuffix(strings.Join(e.NotAsked, ";"), tt.asked) {
+			t.Errorf("%v %s", err, out)
 		}
 	}
 }

@@ -57,6 +57,7 @@ func (r *build) newBackend(key string, s *service, p *port, sub *Subset) *config
 		b.Dynamic = &config.Dynamic{Host: s.host, Port: p.number}
 	default:
 		b.Endpoints = r.endpoints(s, p)
+		b.Unlisted = s.kube != nil && len(r.slices[s.obj.Namespace+"/"+s.obj.Name]) == 0
 	}
 	if sub != nil && len(sub.Labels) > 0 {
 		b.Endpoints = slices.DeleteFunc(b.Endpoints, func(e *balance.Endpoint) bool { return !subset(sub.Labels, e.Labels) })

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"strings"
 
 	"waypoint.dev/waypoint/config"
@@ -43,9 +44,10 @@ func (r *build) findGateway() {
 		}
 		if len(names) != 1 {
 			r.gw = nil
-			msg := "there is no Gateway of a waypoint class; nothing is served"
+			msg := "there is no Gateway of a waypoint class, so nothing is served: write one with gatewayClassName istio-waypoint" + r.otherGateways()
 			if len(names) > 1 {
-				msg = "there are several waypoint Gateways (" + strings.Join(names, ", ") + "); name the one to run; nothing is served"
+				slices.Sort(names)
+				msg = "there are several waypoint Gateways (" + strings.Join(names, ", ") + "); nothing is served: name the one to run with --waypoint"
 			}
 			*r.sink = append(*r.sink, config.Problem{Severity: config.Error, Kind: "Gateway", Reason: "NoGateway", Message: msg})
 			return
@@ -53,6 +55,23 @@ func (r *build) findGateway() {
 	}
 	g := r.gw.Body.(*Gateway)
 	r.mesh.Waypoint = config.Owner{Namespace: r.gw.Namespace, Name: r.gw.Name, Class: g.Spec.GatewayClassName}
+}
+
+// otherGateways names the Gateways that there are besides waypoints.
+func (r *build) otherGateways() string {
+	var names []string
+	for _, g := range r.objs.All(groupGateway, "Gateway") {
+		names = append(names, g.Namespace+"/"+g.Name+" of class "+g.Body.(*Gateway).Spec.GatewayClassName)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	const most = 5
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], "others")
+	}
+	return "; there is " + strings.Join(names, ", ")
 }
 
 // isWaypoint reports whether the Gateway is of a waypoint class.

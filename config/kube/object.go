@@ -14,7 +14,10 @@ type Key struct {
 }
 
 func (k Key) String() string {
-	if k.Namespace == "" {
+	switch {
+	case k.Name == "":
+		return k.Kind
+	case k.Namespace == "":
 		return k.Kind + " " + k.Name
 	}
 	return k.Kind + " " + k.Namespace + "/" + k.Name

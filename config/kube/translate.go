@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -279,7 +280,10 @@ func (t *translator) l4(x *route) (out []config.TCPRoute) {
 		rules, sni = b.Rules, b.Hostnames
 	}
 	for i := range rules {
-		tr := config.TCPRoute{Route: x.obj.Namespace + "/" + x.obj.Name, SNI: sni}
+		tr := config.TCPRoute{Route: x.obj.Namespace + "/" + x.obj.Name, Rule: strconv.Itoa(i), SNI: sni}
+		if n := nameOf(rules[i].Name); n != "" {
+			tr.Rule = n
+		}
 		why := ""
 		if x.broken != nil {
 			why = x.broken(i)

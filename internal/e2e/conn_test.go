@@ -41,7 +41,7 @@ func (m *mesh) talk(ns, to, sni string, f func(net.Conn)) telemetry.Record {
 	}
 	ok := false
 	for _, b := range e.Backends {
-		ok = ok || b.Invalid == "" && b.Available == 0 && r.Flags == telemetry.FlagUH || b.Invalid == "" && cluster(b.Backend) == strings.Replace(r.UpstreamCluster, "|tcp|", "|http|", 1)
+		ok = ok || b.Invalid == "" && cluster(b.Backend) == strings.Replace(r.UpstreamCluster, "|tcp|", "|http|", 1)
 	}
 	switch {
 	case e.Action == "forward" && (!ok || e.Status != 200):
