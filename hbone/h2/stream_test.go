@@ -442,3 +442,29 @@ func TestCloseWakes(t *testing.T) {
 		}
 	})
 }
+
+// TestHeadPastDeadline writes heads where the time is up: nothing keeps them, so
+// they go, and DATA does not.
+func TestHeadPastDeadline(t *testing.T) {
+	script(t, true, quiet(), func(p *peer) {
+		p.greet()
+		s := p.accept(1, true, getHead...)
+		time.Sleep(time.Second)
+		s.SetWriteDeadline(time.Now().Add(-time.Millisecond))
+		if err := s.WriteHead(&Head{Status: 200}, 0); err != nil {
+			t.Error(err)
+		}
+		if got := p.wantHead(1); got != ":status=200" {
+			t.Errorf("got %s", got)
+		}
+		if _, err := s.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("DATA: %v", err)
+		}
+		if err := s.WriteHead(&Head{Fields: []attrs.Field{{Name: "grpc-status", Value: "4"}}}, 0); err != nil {
+			t.Error(err)
+		}
+		if got := p.wantHead(1); got != "grpc-status=4 END" {
+			t.Errorf("got %s", got)
+		}
+	})
+}

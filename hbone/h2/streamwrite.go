@@ -17,16 +17,19 @@ func (s *Stream) sendErr() error {
 
 // WriteHead writes a head. A server writes interim responses (1xx), then the
 // final one; either side then writes trailers (neither status nor method) at the
-// end of its message, which they end. h is not kept.
+// end of its message, which they end. h is not kept. Heads need no window, so the
+// write deadline bounds only the wait for room in the buffer: an answer that came
+// as the time ran out is worth more than a reset.
 func (s *Stream) WriteHead(h *Head, f Flags) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if err := s.sendErr(); err != nil {
+		full := len(c.wbuf) >= maxBuffered
+		if err := s.sendErr(); err != nil && (full || err != errDeadline) {
 			return err
 		}
-		if len(c.wbuf) < maxBuffered {
+		if !full {
 			break
 		}
 		// A relayed chain of interim responses must wait like DATA does.
