@@ -25,6 +25,7 @@ func (t *tunnel) runTLS(c *config.Chain) {
 func (t *tunnel) runHTTP(c *config.Chain) {
 	auto := c.Spec.Protocol == config.ProtocolAuto
 	if (!auto || c.HTTPOnly) && !t.await() {
+		_ = t.in.CloseWrite() // an end, not a reset; of a tunnel that was reset it does nothing
 		return
 	}
 	switch t.identify(c, auto) {
@@ -79,6 +80,7 @@ func (t *tunnel) identify(c *config.Chain, auto bool) protocol {
 	sn, err := t.sniff(!auto || c.HTTPOnly)
 	if err != nil && err != errSilent {
 		sn.release()
+		_ = t.in.CloseWrite()
 		return protoUnknown
 	}
 	t.first = sn

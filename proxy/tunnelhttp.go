@@ -134,6 +134,7 @@ func (t *tunnel) serveHTTP2() {
 	}
 	t.mu.Unlock()
 	_ = sc.Serve()
+	_ = t.in.CloseWrite() // behind the GOAWAY comes an end, not a reset
 	_ = t.in.Close()
 	// The connection's end has failed the streams that were left; their exchanges
 	// are the tunnel's to the last.
