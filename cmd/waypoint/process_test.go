@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/internal/testmesh"
 )
@@ -296,6 +298,43 @@ func TestDrainLosesNothing(t *testing.T) {
 	}
 	if !strings.Contains(r.said(), `"msg":"drained"`) {
 		t.Errorf("not drained:\n%s", r.said())
+	}
+}
+
+// A tunnel that was opened for a request which is still on its way is waited for,
+// five seconds (proxy.firstGrace), and not for as long as the drain may take.
+func TestDrainOfSilentTunnels(t *testing.T) {
+	r := newRig(t, "--drain-delay", "0s", "--drain-timeout", "1m")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var tunnels [2]*hbone.Tunnel
+	for i := range tunnels {
+		var err error
+		if tunnels[i], err = r.client.Dial(ctx, r.hbone, "10.96.0.12:80"); err != nil {
+			t.Fatal(err)
+		}
+		defer tunnels[i].Close()
+	}
+	late, silent := tunnels[0], tunnels[1]
+	start := time.Now()
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	r.eventually("draining", func() bool { return strings.Contains(r.said(), `"msg":"draining"`) })
+	io.WriteString(late, "GET /late HTTP/1.1\r\nHost: cart\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(late), nil)
+	if err != nil {
+		t.Fatalf("the first request of a tunnel while it drains: %v\n%s", err, r.said())
+	}
+	if res.StatusCode != 200 || !res.Close {
+		t.Errorf("%d, close %v", res.StatusCode, res.Close)
+	}
+	if b, err := io.ReadAll(struct{ io.Reader }{silent}); err != nil || len(b) > 0 {
+		t.Errorf("the silent tunnel ended with %q, %v", b, err)
+	}
+	if d := time.Since(start); d < 5*time.Second || d > 15*time.Second {
+		t.Errorf("the silent tunnel ended after %v", d)
+	}
+	if err := r.wait(10 * time.Second); err != nil || !strings.Contains(r.said(), `"msg":"drained"`) {
+		t.Errorf("exit: %v\n%s", err, r.said())
 	}
 }
 
