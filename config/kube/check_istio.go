@@ -35,12 +35,22 @@ func (a *Attachment) check(r *report) {
 		if t.Namespace != "" {
 			r.addf(p+".namespace", "cross namespace referencing is not supported")
 		}
-		switch (groupKind{strings.TrimPrefix(t.Group, "core"), t.Kind}) {
-		case groupKind{"", "Service"}, groupKind{groupNet, "ServiceEntry"}, groupKind{groupGateway, "Gateway"}, groupKind{groupGateway, "GatewayClass"}:
-		default:
-			r.addf(p+".kind", "%s/%s cannot be a target", t.Group, t.Kind)
+		if t.SectionName != "" {
+			r.addf(p+".sectionName", "unknown field: a policy acts on all ports of its target; rules choose some by to.operation.ports")
+		}
+		if !isTarget(&t) {
+			r.addf(p+".kind", "%s cannot be a target, only a Service, ServiceEntry, Gateway or GatewayClass", groupKind{t.Group, t.Kind})
 		}
 	}
+}
+
+// isTarget reports whether a policy can have a target of that kind.
+func isTarget(t *TargetRef) bool {
+	switch (groupKind{strings.TrimPrefix(t.Group, "core"), t.Kind}) {
+	case groupKind{"", "Service"}, groupKind{groupNet, "ServiceEntry"}, groupKind{groupGateway, "Gateway"}, groupKind{groupGateway, "GatewayClass"}:
+		return true
+	}
+	return false
 }
 
 func (a *AuthorizationPolicy) fill() {

@@ -37,6 +37,8 @@ func TestStrict(t *testing.T) {
 		{"serviceAccounts with principals", policy("{rules: [{from: [{source: {serviceAccounts: [a], principals: [b]}}]}]}"), "cannot be combined"},
 		{"when without values", policy("{rules: [{when: [{key: source.ip}]}]}"), "values or notValues"},
 		{"cross namespace", policy("{targetRefs: [{kind: Service, name: a, namespace: b}]}"), "cross namespace"},
+		{"a port of a target", policy("{targetRefs: [{kind: Service, name: a, sectionName: http}]}"), "spec.targetRefs[0].sectionName: unknown field: a policy acts on all ports"},
+		{"kind of a target", policy("{targetRefs: [{group: apps, kind: Deployment, name: a}]}"), "spec.targetRefs[0].kind: apps/Deployment cannot be a target, only"},
 		{"selector and target", policy("{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: a}]}"), "only one of targetRefs or selector"},
 		{"17 targets", policy("{targetRefs: [" + strings.TrimSuffix(strings.Repeat("{kind: Service, name: a},", 17), ",") + "]}"), "at most 16"},
 		{"version", "apiVersion: security.istio.io/v2\nkind: AuthorizationPolicy\nmetadata: {name: p}", "not a served version"},

@@ -252,7 +252,9 @@ func (s *Objects) Problems() []config.Problem {
 			case e.good != nil:
 				what = "its last good version serves"
 			case o.Kind == "AuthorizationPolicy" || o.Kind == "RequestAuthentication":
-				what = "its targets deny every request"
+				if what = "its targets deny every request"; aimless(o) {
+					what = "it names no target that can be one, and does nothing"
+				}
 			case o.Body != nil && isRoute(o.Kind):
 				what = "its requests are answered 500"
 			}

@@ -49,6 +49,19 @@ func (r *build) collectPolicies() {
 	}
 }
 
+// aimless reports whether a policy that is refused has targets, none of which is of a
+// kind that can be one: the API server would not have taken it, and it guards nothing.
+func aimless(o *Object) bool {
+	var refs []TargetRef
+	switch b := o.Body.(type) {
+	case *AuthorizationPolicy:
+		refs = b.refs()
+	case *RequestAuthentication:
+		refs = b.refs()
+	}
+	return len(refs) > 0 && !slices.ContainsFunc(refs, func(t TargetRef) bool { return isTarget(&t) })
+}
+
 // unreadableTargets reports whether an error hides what a policy acts on.
 func unreadableTargets(a *Attachment, err error) bool {
 	if len(a.refs()) > 0 || a.Selector != nil {

@@ -57,6 +57,9 @@ func (r *build) warnRules(o *Object, a *AuthorizationPolicy) {
 	if len(a.refs()) == 0 {
 		return // ztunnel enforces it, not a waypoint
 	}
+	if p := r.Builder.policies[o]; p != nil && p.err != nil {
+		return // what it would mean does not matter while it is refused
+	}
 	for i := range a.Rules {
 		r.warnBrackets(o, a, i)
 		r.warnNever(o, a, i)

@@ -13,29 +13,33 @@ func (r *build) warnUnattached(o *Object, a *Attachment) {
 	if len(a.refs()) > 0 || r.selectsWaypoint(o, a) {
 		return
 	}
+	field, has := "spec.targetRefs", "has no targetRefs"
+	if a.Selector != nil {
+		field, has = "spec.selector", "selects workloads in place of targetRefs"
+	}
 	say := func(sev config.Severity, format string, args ...any) {
-		r.problem(sev, o, "spec.targetRefs", "NotAttached", format, args...)
+		r.problem(sev, o, field, "NotAttached", has+format, args...)
 	}
 	spec, ok := o.Body.(*AuthorizationPolicy)
 	if !ok {
-		say(config.Warning, "has no targetRefs, so no waypoint applies it, and ztunnel verifies no tokens: %s", r.attachTo())
+		say(config.Warning, ", so no waypoint applies it, and ztunnel verifies no tokens: %s", r.attachTo())
 		return
 	}
 	if spec.Action == "CUSTOM" || spec.Action == "AUDIT" {
-		say(config.Warning, "has no targetRefs, so no waypoint applies it, and ztunnel knows no action %s: %s", spec.Action, r.attachTo())
+		say(config.Warning, ", so no waypoint applies it, and ztunnel knows no action %s: %s", spec.Action, r.attachTo())
 		return
 	}
 	for i := range spec.Rules {
 		if spec.Rules[i].http() {
-			say(config.Warning, "has no targetRefs, so no waypoint applies it, and ztunnel, which does, cannot check HTTP as rule %d asks: %s", i, r.attachTo())
+			say(config.Warning, ", so no waypoint applies it, and ztunnel, which does, cannot check HTTP as rule %d asks: %s", i, r.attachTo())
 			return
 		}
 	}
 	if r.gw == nil || !r.refusesWaypoint(o) {
-		say(config.Info, "has no targetRefs: ztunnel enforces it, and no waypoint does")
+		say(config.Info, ": ztunnel enforces it, and no waypoint does")
 		return
 	}
-	say(config.Warning, "has no targetRefs, so no waypoint applies it, and ztunnel, which does, sees %s as the source of what comes through this waypoint: %s",
+	say(config.Warning, ", so no waypoint applies it, and ztunnel, which does, sees %s as the source of what comes through this waypoint: %s",
 		r.waypointPrincipal().Name(), map[string]string{
 			"ALLOW": "let it in here, and put rules about callers into a policy with targetRefs",
 			"DENY":  "put rules about callers into a policy with targetRefs",
