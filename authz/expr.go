@@ -153,15 +153,6 @@ func PathTemplate(pattern string) (*Expr, error) {
 	return &Expr{op: opTemplate, tmpl: t}, nil
 }
 
-// URITemplate matches a template in Envoy's form, with * and ** as operators.
-func URITemplate(pattern string) (*Expr, error) {
-	t, err := pathtemplate.ParseEnvoy(pattern)
-	if err != nil {
-		return nil, err
-	}
-	return &Expr{op: opTemplate, tmpl: t}, nil
-}
-
 // DestinationPort holds for one port: the service port on a service, the pod
 // port on a workload.
 func DestinationPort(p uint16) *Expr { return &Expr{op: opPort, lo: p, hi: p} }

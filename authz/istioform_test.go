@@ -35,7 +35,7 @@ func (f istioForm) header(name, v string, fold bool) *Expr {
 
 func (f istioForm) path(v string) *Expr {
 	if strings.Contains(v, "{") {
-		return must(URITemplate(strings.NewReplacer("{**}", "**", "{*}", "*").Replace(v)))
+		return must(PathTemplate(v))
 	}
 	return must(Path(f.str(v)))
 }

@@ -70,7 +70,7 @@ func TestEnvoyForms(t *testing.T) {
 		{":path has the query", must(Header(":path", str(MatchExact, "/p?q=1", false))), query, true},
 		{":path present", HeaderPresent(":path", true), query, true},
 		{"url_path has not", must(Path(StringMatch{Kind: MatchExact, Value: "/p"})), query, true},
-		{"uri_template", must(URITemplate("/*")), query, true},
+		{"uri_template", must(PathTemplate("/{*}")), query, true},
 		{"port range", must(DestinationPortRange(1, 3)), conn(attrs.Conn{DestPort: 2}), true},
 		{"port range end", must(DestinationPortRange(1, 3)), conn(attrs.Conn{DestPort: 3}), false},
 		{"port range all", must(DestinationPortRange(0, 65536)), conn(attrs.Conn{DestPort: 65535}), true},
@@ -108,7 +108,7 @@ func TestEnvoyForms(t *testing.T) {
 	for i, err := range []error{
 		errOf(Header("a", HeaderMatch{StringMatch: bad})), errOf(Header("", HeaderMatch{})), errOf(Path(bad)), errOf(Principal(bad)),
 		errOf(RequestedServerName(bad)), errOf(Claim(nil, false, ValuePresent())), errOf(Claim([]string{"a"}, false, nil)),
-		errOf(URITemplate("x")), errOf(PathTemplate("/*x{*}")), errOf(DestinationPortRange(3, 3)), errOf(DestinationPortRange(0, 65537)),
+		errOf(PathTemplate("x")), errOf(PathTemplate("/*x{*}")), errOf(DestinationPortRange(3, 3)), errOf(DestinationPortRange(0, 65537)),
 		errOf(Path(StringMatch{Kind: 99})), func() error { _, err := StringOrList(bad); return err }(),
 	} {
 		if err == nil {

@@ -17,35 +17,10 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Msg }
 
 // Bounds of Istio's AuthorizationPolicy schema.
 const (
-	maxRules           = 512
 	maxFrom            = 512
 	maxServiceAccounts = 16
 	maxServiceAccount  = 320 // characters
 )
-
-// Validate checks a policy as Istio's admission does, and refuses the templates
-// that admission lets through and Envoy cannot load. rules is nil where the
-// policy has none. The error is a *FieldError.
-func Validate(a Action, provider string, rules []RuleSpec) error {
-	switch {
-	case a == Custom && provider == "":
-		return &FieldError{"spec.provider.name", "action CUSTOM needs the name of an extension provider"}
-	case a != Custom && provider != "":
-		return &FieldError{"spec.provider", "only action CUSTOM takes a provider"}
-	case a > Custom:
-		return &FieldError{"spec.action", fmt.Sprintf("unknown action %d", a)}
-	case (a == Deny || a == Custom) && rules == nil:
-		return &FieldError{"spec.rules", "a DENY or CUSTOM policy without rules does nothing; write rules: [{}] to match everything"}
-	case len(rules) > maxRules:
-		return &FieldError{"spec.rules", fmt.Sprintf("has %d rules, at most %d are allowed", len(rules), maxRules)}
-	}
-	for i := range rules {
-		if _, err := NewRule("", "", i, a, &rules[i], Scope{}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // NewRule builds both forms of a rule, and its name. The error is a *FieldError
 // whose path starts at spec.

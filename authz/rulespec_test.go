@@ -383,36 +383,6 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
-	ok := []RuleSpec{{}}
-	tests := []struct {
-		action   Action
-		provider string
-		rules    []RuleSpec
-		field    string
-	}{
-		{Allow, "", nil, ""},
-		{Allow, "", ok, ""},
-		{Audit, "", nil, ""},
-		{Deny, "", ok, ""},
-		{Custom, "p", ok, ""},
-		{Custom, "", ok, "spec.provider.name"},
-		{Allow, "p", ok, "spec.provider"},
-		{Deny, "", nil, "spec.rules"},
-		{Custom, "p", nil, "spec.rules"},
-		{Allow, "", make([]RuleSpec, 513), "spec.rules"},
-		{Action(9), "", ok, "spec.action"},
-		{Allow, "", []RuleSpec{{}, {To: []Operation{{Paths: []string{"/{a}"}}}}}, "spec.rules[1].to[0].operation.paths[0]"},
-	}
-	for _, tt := range tests {
-		err := Validate(tt.action, tt.provider, tt.rules)
-		var fe *FieldError
-		if errors.As(err, &fe) != (tt.field != "") || fe != nil && fe.Field != tt.field {
-			t.Errorf("Validate(%v, %q, %d rules) = %v, want %q", tt.action, tt.provider, len(tt.rules), err, tt.field)
-		}
-	}
-}
-
 func TestExpandPrincipals(t *testing.T) {
 	s := Scope{TrustDomain: "td1", TrustAliases: []string{"td2", "my-td"}}
 	tests := []struct{ in, want string }{

@@ -1,7 +1,6 @@
 package hbone
 
 import (
-	"net/netip"
 	"strings"
 )
 
@@ -82,60 +81,3 @@ func first(dst *string, v string) {
 }
 
 func trim(s string) string { return strings.Trim(s, " \t") }
-
-// ParseForwarded reads the first element of an RFC 7239 Forwarded header:
-// ztunnel sends for="ip:port" of the original client pod and, when a service
-// was addressed, host=<hostname>. Unknown parameters are skipped; what cannot be
-// read stays zero. For telemetry only.
-func ParseForwarded(s string) (client netip.AddrPort, host string) {
-	for s != "" {
-		var name, value string
-		var sep byte
-		name, value, s, sep = forwardedPair(s)
-		switch {
-		case strings.EqualFold(name, "for"):
-			if ap, err := netip.ParseAddrPort(value); err == nil && ap.Addr().Zone() == "" {
-				client = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-			}
-		case strings.EqualFold(name, "host"):
-			host = value
-		}
-		if sep == ',' {
-			break
-		}
-	}
-	return client, host
-}
-
-// forwardedPair takes one name=value off s; value may be a quoted string (its
-// escapes are left as they are: no address or host name has any).
-func forwardedPair(s string) (name, value, rest string, sep byte) {
-	i := 0
-	for i < len(s) && s[i] != '=' && s[i] != ';' && s[i] != ',' {
-		i++
-	}
-	name = trim(s[:i])
-	if i < len(s) && s[i] == '=' {
-		i++
-		start := i
-		if i < len(s) && s[i] == '"' {
-			for i++; i < len(s) && s[i] != '"'; i++ {
-				if s[i] == '\\' && i+1 < len(s) {
-					i++
-				}
-			}
-			value = s[start+1 : min(i, len(s))]
-		}
-		end := i
-		for i < len(s) && s[i] != ';' && s[i] != ',' {
-			i++
-		}
-		if end == start {
-			value = trim(s[start:i])
-		}
-	}
-	if i < len(s) {
-		return name, value, s[i+1:], s[i]
-	}
-	return name, value, "", 0
-}

@@ -1,7 +1,6 @@
 package hbone
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 )
@@ -37,41 +36,6 @@ func FuzzParseBaggage(f *testing.F) {
 		}
 		if (b.Kind == "") != (b.Workload == "") {
 			t.Fatalf("%q: kind %q, workload %q", s, b.Kind, b.Workload)
-		}
-	})
-}
-
-func TestParseForwarded(t *testing.T) {
-	for _, tt := range []struct {
-		in, client, host string
-	}{
-		{`for="10.0.0.7:41234"`, "10.0.0.7:41234", ""},
-		{`for="10.0.0.7:41234";host=cart.shop.svc.cluster.local`, "10.0.0.7:41234", "cart.shop.svc.cluster.local"},
-		{`For="[2001:db8::7]:1";proto=http;HOST="a.b"`, "[2001:db8::7]:1", "a.b"},
-		{`for="10.0.0.7:1", for="10.0.0.8:2";host=late`, "10.0.0.7:1", ""},
-		{`for=unknown;host=a`, "", "a"},
-		{`for="`, "", ""},
-		{`for="a\"b;host=c";host=d`, "", "d"},
-		{`;;=;for`, "", ""},
-		{``, "", ""},
-	} {
-		client, host := ParseForwarded(tt.in)
-		want := netip.AddrPort{}
-		if tt.client != "" {
-			want = netip.MustParseAddrPort(tt.client)
-		}
-		if client != want || host != tt.host {
-			t.Errorf("ParseForwarded(%q) = %v, %q", tt.in, client, host)
-		}
-	}
-}
-
-func FuzzParseForwarded(f *testing.F) {
-	f.Add(`for="10.0.0.7:41234";host=cart`)
-	f.Add(`for="\`)
-	f.Fuzz(func(t *testing.T, s string) {
-		if _, host := ParseForwarded(s); !strings.Contains(s, host) {
-			t.Fatalf("%q: host %q", s, host)
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	eps := hosts(20)
 	s := balance.NewSet(balance.Policy{}, eps, nil)
-	l := NewLimits(&Settings{MaxRequests: 5, RetryBudget: &RetryBudget{Percent: 20, MinConcurrent: 3}})
+	l := newLimits(&Settings{MaxRequests: 5, RetryBudget: &RetryBudget{Percent: 20, MinConcurrent: 3}})
 	d := NewDetector(nil)
 	defer d.Close()
 	d.Update(&Outlier{Consecutive5xx: 5}, eps)
@@ -61,7 +61,7 @@ func BenchmarkTry(b *testing.B) {
 			b.Run(fmt.Sprintf("kind %d/%d", k, n), func(b *testing.B) {
 				eps := hosts(n)
 				s := balance.NewSet(balance.Policy{Kind: k}, eps, nil)
-				l := NewLimits(&Settings{MaxRequests: 1000, MaxPending: 1000})
+				l := newLimits(&Settings{MaxRequests: 1000, MaxPending: 1000})
 				d := NewDetector(nil)
 				defer d.Close()
 				d.Update(&Outlier{Consecutive5xx: 5, MaxEjectionPercent: 10}, eps)

@@ -14,14 +14,6 @@ func (f Fraction) hit(random func() uint64) bool {
 	return f.Num >= f.Den || uint32(random()%uint64(f.Den)) < f.Num
 }
 
-// Percent makes a fraction of a percentage, exact to 1/1,000,000 as Istio sends it.
-func Percent(p float64) Fraction {
-	if !(p > 0) {
-		return Fraction{}
-	}
-	return Fraction{uint32(min(p, 100)*10000 + 0.5), 1_000_000}
-}
-
 // Fault is injected failure of a route. Only configuration decides: request
 // headers such as x-envoy-fault-delay-request are not honoured.
 type Fault struct {

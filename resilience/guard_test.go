@@ -169,7 +169,7 @@ func TestFault(t *testing.T) {
 	for _, c := range []struct {
 		f    Fraction
 		want float64
-	}{{Fraction{30, 100}, .3}, {Fraction{1, 1_000_000}, 0}, {Percent(12.5), .125}, {Percent(0), 0}, {Percent(-1), 0}, {Percent(200), 1}} {
+	}{{Fraction{30, 100}, .3}, {Fraction{1, 1_000_000}, 0}, {Fraction{125_000, 1_000_000}, .125}, {Fraction{}, 0}, {Fraction{200, 100}, 1}} {
 		f := Fault{AbortStatus: 500, AbortShare: c.f}
 		n := 0
 		for range 100_000 {

@@ -48,13 +48,6 @@ func (l *Limits) Join(r *Refusals) {
 	l.connections.all, l.pending.all, l.requests.all, l.retries.all = &r.Connections, &r.Pending, &r.Requests, &r.Retries
 }
 
-// NewLimits returns the limits that s asks for.
-func NewLimits(s *Settings) *Limits {
-	l := new(Limits)
-	l.Update(s)
-	return l
-}
-
 // Update sets the thresholds in place; what is in use stays counted, also above a
 // new threshold.
 func (l *Limits) Update(s *Settings) {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestLimits(t *testing.T) {
-	l := NewLimits(&Settings{MaxConnections: 1, MaxPending: 2, MaxRequests: 3, MaxRetries: 4})
+	l := newLimits(&Settings{MaxConnections: 1, MaxPending: 2, MaxRequests: 3, MaxRetries: 4})
 	for _, c := range []struct {
 		name    string
 		acquire func() error
@@ -51,8 +51,8 @@ func TestLimits(t *testing.T) {
 
 func TestLimitsUnlimited(t *testing.T) {
 	for name, l := range map[string]*Limits{
-		"zero value": {}, "zero settings": NewLimits(&Settings{}),
-		"2^32-1": NewLimits(&Settings{MaxConnections: math.MaxUint32, MaxPending: math.MaxUint32, MaxRequests: math.MaxUint32, MaxRetries: math.MaxUint32}),
+		"zero value": {}, "zero settings": newLimits(&Settings{}),
+		"2^32-1": newLimits(&Settings{MaxConnections: math.MaxUint32, MaxPending: math.MaxUint32, MaxRequests: math.MaxUint32, MaxRetries: math.MaxUint32}),
 	} {
 		for range 5000 {
 			if l.AcquireConnection() != nil || l.AcquirePending() != nil || l.AcquireRequest() != nil || l.AcquireRetry() != nil {
@@ -64,7 +64,7 @@ func TestLimitsUnlimited(t *testing.T) {
 
 // TestLimitsSurviveUpdate: what is in use stays counted under a new threshold.
 func TestLimitsSurviveUpdate(t *testing.T) {
-	l := NewLimits(&Settings{MaxRequests: 10})
+	l := newLimits(&Settings{MaxRequests: 10})
 	for range 10 {
 		if err := l.AcquireRequest(); err != nil {
 			t.Fatal(err)
@@ -102,7 +102,7 @@ func TestRetryBudget(t *testing.T) {
 		{"rounded down", RetryBudget{Percent: 25, MinConcurrent: 1}, 11, 0, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := NewLimits(&Settings{MaxRetries: 1, RetryBudget: &c.budget}) // the budget replaces MaxRetries
+			l := newLimits(&Settings{MaxRetries: 1, RetryBudget: &c.budget}) // the budget replaces MaxRetries
 			for range c.active {
 				l.AcquireRequest()
 			}
@@ -131,7 +131,7 @@ func TestRetryBudget(t *testing.T) {
 // begun within the interval.
 func TestRetryBudgetInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLimits(&Settings{RetryBudget: &RetryBudget{Percent: 20, Interval: 10 * time.Second, MinRetryRate: 1}})
+		l := newLimits(&Settings{RetryBudget: &RetryBudget{Percent: 20, Interval: 10 * time.Second, MinRetryRate: 1}})
 		retries := func() (n int) {
 			for l.AcquireRetry() == nil {
 				l.ReleaseRetry()
@@ -165,7 +165,7 @@ func TestRetryBudgetInterval(t *testing.T) {
 func TestLimitsNeverExceedNorLeak(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := uint32(rapid.IntRange(1, 5).Draw(t, "limit"))
-		l := NewLimits(&Settings{MaxRequests: limit})
+		l := newLimits(&Settings{MaxRequests: limit})
 		held := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"acquire": func(t *rapid.T) {
@@ -197,7 +197,7 @@ func TestLimitsNeverExceedNorLeak(t *testing.T) {
 }
 
 func TestLimitsConcurrently(t *testing.T) {
-	l := NewLimits(&Settings{MaxRequests: 7, RetryBudget: &RetryBudget{Percent: 50, MinConcurrent: 2}})
+	l := newLimits(&Settings{MaxRequests: 7, RetryBudget: &RetryBudget{Percent: 50, MinConcurrent: 2}})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -278,4 +278,10 @@ func TestOverload(t *testing.T) {
 			t.Errorf("%v leaks", r)
 		}
 	}
+}
+
+func newLimits(s *Settings) *Limits {
+	l := new(Limits)
+	l.Update(s)
+	return l
 }

@@ -2,7 +2,6 @@ package routing
 
 import (
 	"fmt"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -324,15 +323,4 @@ func foldMark(fold bool) string {
 		return " (any case)"
 	}
 	return ""
-}
-
-// Sorted returns the errors by rule, then field: a stable order for logs and status.
-func Sorted(errs []*Error) []*Error {
-	sort.SliceStable(errs, func(i, j int) bool {
-		if errs[i].Rule != errs[j].Rule {
-			return errs[i].Rule < errs[j].Rule
-		}
-		return errs[i].Field < errs[j].Field
-	})
-	return errs
 }

@@ -1,9 +1,11 @@
 package routing
 
 import (
+	"cmp"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +112,7 @@ func TestGolden(t *testing.T) {
 	for name, s := range specs {
 		tab, errs := Compile(s.rules, s.order)
 		var b strings.Builder
-		for _, e := range Sorted(errs) {
+		for _, e := range sorted(errs) {
 			b.WriteString("error: " + e.Error() + "\n")
 		}
 		b.WriteString(tab.Dump(s.refs))
@@ -168,4 +170,12 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%+v, want %s: %s", c, tt.field, tt.why)
 		}
 	}
+}
+
+// sorted orders errors by rule, then field.
+func sorted(errs []*Error) []*Error {
+	slices.SortStableFunc(errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Field, b.Field))
+	})
+	return errs
 }

@@ -220,7 +220,7 @@ func TestBroken(t *testing.T) {
 	if len(errs) != 6 {
 		t.Fatalf("errors: %v", errs)
 	}
-	if s := Sorted(errs)[0].Error(); !strings.HasPrefix(s, "shop/a rule bad-path: matches[0].path: ") {
+	if s := sorted(errs)[0].Error(); !strings.HasPrefix(s, "shop/a rule bad-path: matches[0].path: ") {
 		t.Errorf("error %q", s)
 	}
 	for _, r := range []*attrs.Request{

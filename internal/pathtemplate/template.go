@@ -14,18 +14,15 @@ type Template struct {
 	tail  string // literal behind {**}
 }
 
+// The operators of AuthorizationPolicy.
+const one, multi = "{*}", "{**}"
+
 // Parse reads a template in AuthorizationPolicy's form: {*} and {**}.
 //
 // It refuses what Istio's admission refuses and also what admission lets through
 // but Envoy cannot load: a pattern that does not start with one slash or that
 // has two slashes in a row. The error says what is wrong.
-func Parse(pattern string) (*Template, error) { return parse(pattern, "{*}", "{**}") }
-
-// ParseEnvoy reads a template in Envoy's form, where * and ** are the operators.
-// Named captures are refused.
-func ParseEnvoy(pattern string) (*Template, error) { return parse(pattern, "*", "**") }
-
-func parse(pattern, one, multi string) (*Template, error) {
+func Parse(pattern string) (*Template, error) {
 	if !strings.HasPrefix(pattern, "/") {
 		return nil, fmt.Errorf("path template %q must start with /", pattern)
 	}
@@ -52,7 +49,7 @@ func parse(pattern, one, multi string) (*Template, error) {
 		default:
 			for j := 0; j < len(seg); j++ {
 				if class[seg[j]] != literal {
-					return nil, badSegment(pattern, seg, seg[j], one, multi)
+					return nil, badSegment(pattern, seg, seg[j])
 				}
 			}
 			lit.WriteString(seg)
@@ -66,7 +63,7 @@ func parse(pattern, one, multi string) (*Template, error) {
 	return t, nil
 }
 
-func badSegment(pattern, seg string, c byte, one, multi string) error {
+func badSegment(pattern, seg string, c byte) error {
 	switch c {
 	case '{', '}':
 		return fmt.Errorf("path template %q: segment %q: braces may only form %s or %s, alone in their segment", pattern, seg, one, multi)

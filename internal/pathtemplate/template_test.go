@@ -38,21 +38,6 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestParseEnvoy(t *testing.T) {
-	p, err := ParseEnvoy("/store/*/item/**")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !p.Match("/store/a/item/b/c") || p.Match("/store/a/b/item/c") || p.Prefix() != "/store/" {
-		t.Errorf("wrong template: %+v", p)
-	}
-	for _, bad := range []string{"/{a=*}", "/{*}", "/a*", "/**/*", "/**/**", "*", "/a//b", "/a?b"} {
-		if _, err := ParseEnvoy(bad); err == nil {
-			t.Errorf("ParseEnvoy(%q) succeeded", bad)
-		}
-	}
-}
-
 func TestMatchDoesNotAllocate(t *testing.T) {
 	p, err := Parse("/foo/{*}/bar/{**}/end")
 	if err != nil {

@@ -1,7 +1,6 @@
 package urlpath
 
 import (
-	"strings"
 	"unsafe"
 )
 
@@ -15,15 +14,6 @@ const (
 	MergeSlashes                      // Base, then join runs of slashes
 	DecodeAndMergeSlashes             // decode %2F and %5C, then MergeSlashes
 )
-
-// Split takes an origin-form request target apart. A fragment is dropped: Istio's
-// bootstrap turns Envoy's 400 for it off. query is the text behind the first '?'.
-func Split(target string) (path, query string, hasQuery bool) {
-	if i := strings.IndexByte(target, '#'); i >= 0 {
-		target = target[:i]
-	}
-	return strings.Cut(target, "?")
-}
 
 // Normalize rewrites path, which has no query and no fragment. The result is path
 // itself (changed is false) or text in dst, whose content is overwritten: it is

@@ -86,25 +86,6 @@ func TestNormalizeRefuses(t *testing.T) {
 	}
 }
 
-func TestSplit(t *testing.T) {
-	tests := []struct {
-		in, path, query string
-		has             bool
-	}{
-		{"/a", "/a", "", false},
-		{"/a?", "/a", "", true},
-		{"/a?b=c?d", "/a", "b=c?d", true},
-		{"/a#f?x", "/a", "", false},
-		{"/a?x=1#f", "/a", "x=1", true},
-		{"#", "", "", false},
-	}
-	for _, tt := range tests {
-		if p, q, has := Split(tt.in); p != tt.path || q != tt.query || has != tt.has {
-			t.Errorf("Split(%q) = %q, %q, %v", tt.in, p, q, has)
-		}
-	}
-}
-
 func TestNormalizeDoesNotAllocate(t *testing.T) {
 	buf := make([]byte, 0, 512)
 	for _, in := range []string{"/api/v1/users", `/a/%2e%2e/b\c//d é`} {

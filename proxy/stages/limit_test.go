@@ -36,7 +36,7 @@ func TestFaultOfARoute(t *testing.T) {
 		r := rule()
 		r.Fault = 0
 		d.Routes, d.Order = []routing.Rule{r}, routing.AsListed
-		d.Faults = []*resilience.Fault{{Delay: time.Millisecond, DelayShare: resilience.Percent(100), AbortStatus: 418, AbortShare: resilience.Percent(100)}}
+		d.Faults = []*resilience.Fault{{Delay: time.Millisecond, DelayShare: resilience.Fraction{Num: 1, Den: 1}, AbortStatus: 418, AbortShare: resilience.Fraction{Num: 1, Den: 1}}}
 		d.Stages = []config.Stage{{Kind: config.StageFault}}
 	})
 	if a := m.ask("GET", "/", nil); a.code != 418 || a.body != "fault filter abort" || a.rec.Flags != telemetry.FlagDI|telemetry.FlagFI {
