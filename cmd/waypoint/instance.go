@@ -316,7 +316,7 @@ func (in *instance) ready() error {
 	case in.store.Load() == nil:
 		return errors.New("no configuration yet")
 	case in.ids.SVID() == nil:
-		return errors.New("no certificate yet")
+		return errNoCertificate
 	}
 	if in.set.applied != nil {
 		return in.set.applied()

@@ -93,8 +93,19 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	ids, err := proveIdentity(ctx, a, log)
+	waiting, quit := context.WithCancel(ctx)
+	defer quit()
+	door, err := waitingRoom(s.ports, level, quit, log)
 	if err != nil {
+		return err
+	}
+	ids, err := proveIdentity(waiting, a, log)
+	door.Close()
+	switch {
+	case err != nil && waiting.Err() != nil && ctx.Err() == nil:
+		log.Info("told to stop while waiting", "error", err)
+		return nil
+	case err != nil:
 		return err
 	}
 	if a.CRL != "" {
