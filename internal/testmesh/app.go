@@ -76,10 +76,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for k, v := range r.Header {
 		s.Headers[http.CanonicalHeaderKey(k)] = v[0]
 	}
-	a.record(s) // at first byte: before the body is read
-	a.mu.Lock()
-	held := a.held
-	a.mu.Unlock()
+	held := a.record(s) // at first byte: before the body is read
 	if held != nil {
 		select {
 		case <-held:
@@ -125,7 +122,9 @@ func status(s string) int {
 	return http.StatusOK
 }
 
-func (a *App) record(s Seen) {
+// record notes s and returns what holds its answer: who has seen that a request
+// arrived may hold the next ones by something else.
+func (a *App) record(s Seen) (held <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.count++
@@ -136,6 +135,7 @@ func (a *App) record(s Seen) {
 	if len(a.seen) < a.limit {
 		a.seen = append(a.seen, s)
 	}
+	return a.held
 }
 
 // Count is how many requests arrived.
