@@ -3,12 +3,12 @@
 //
 // Data flow: the proxy fills one [Record] per exchange (or TCP connection) and
 // hands it to [Reporter.Done] when it ends. The reporter adds it to a
-// pre-resolved [Series] and, where enabled, appends one access-log line to a
-// buffer that a single goroutine writes. Scrapes read the series through a
-// prometheus collector.
+// series that is found by its labels and, where enabled, appends one access-log
+// line to a buffer that a single goroutine writes. Scrapes read the series through
+// a prometheus collector.
 //
-// Concurrency: a Record is owned by one goroutine; Reporter, Pair and Series are
-// safe for concurrent use. Allocation: Done allocates only the first time a
+// Concurrency: a Record is owned by one goroutine; a Reporter is safe for
+// concurrent use. Allocation: Done allocates only the first time a
 // combination of labels is seen. Nothing here ever blocks the data path: a log
 // sink that cannot keep up loses lines, and the loss is counted.
 package telemetry
