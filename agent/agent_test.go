@@ -137,6 +137,24 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+func TestGrace(t *testing.T) {
+	for _, tt := range []struct {
+		ratio, jitter string
+		want          Grace
+		warnings      int
+	}{
+		{"", "", Grace{0.5, 0.01}, 0},
+		{"0.8", "0.05", Grace{0.8, 0.05}, 0},
+		{"1.5", "NaN", Grace{0.5, 0.01}, 2},
+		{"-1", "x", Grace{0.5, 0.01}, 2},
+	} {
+		s := parse(t, t.TempDir(), Flags{}, template("SECRET_GRACE_PERIOD_RATIO="+tt.ratio, "SECRET_GRACE_PERIOD_RATIO_JITTER="+tt.jitter))
+		if s.Grace != tt.want || len(s.Warnings) != tt.warnings {
+			t.Errorf("%q %q: %v, %v", tt.ratio, tt.jitter, s.Grace, s.Warnings)
+		}
+	}
+}
+
 func TestCompliance(t *testing.T) {
 	for _, tt := range []struct {
 		policy string

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -44,6 +45,7 @@ type Settings struct {
 	Discovery Endpoint // delta ADS
 	CA        Endpoint // certificates
 	CertTTL   time.Duration
+	Grace     Grace
 	Signer    string // CertSigner of a CSR
 	Identity  Identity
 	RootCert  string // the mesh's mounted root, added to what the CA answers
@@ -75,6 +77,10 @@ type Identity struct {
 	Cert, Key, Roots string // mounted files
 	// Neither: the CA is asked.
 }
+
+// Grace says when a certificate is renewed: when Ratio of its life is left, give or
+// take Jitter, so that replicas do not ask all at once.
+type Grace struct{ Ratio, Jitter float64 }
 
 // Drain says how the process ends.
 type Drain struct {
@@ -163,6 +169,8 @@ func Parse(in Input) (*Settings, error) {
 	s.drain(e, pc)
 	s.logging(in.Flags)
 	s.CertTTL = s.duration(e, "SECRET_TTL", defaultTTL)
+	// pilot-agent's defaults (pkg/security): at half life, give or take a hundredth.
+	s.Grace = Grace{s.ratio(e, "SECRET_GRACE_PERIOD_RATIO", 0.5), s.ratio(e, "SECRET_GRACE_PERIOD_RATIO_JITTER", 0.01)}
 	s.Signer = e.get("ISTIO_META_CERT_SIGNER")
 	s.Node = s.node(e, pc, labels, in.Flags, dnsDomain)
 	return s, nil
@@ -280,6 +288,20 @@ func (s *Settings) parse(key, v string, def time.Duration) time.Duration {
 		return def
 	}
 	return d
+}
+
+// ratio reads a share of one.
+func (s *Settings) ratio(e env, key string, def float64) float64 {
+	v := e.get(key)
+	if v == "" {
+		return def
+	}
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(f >= 0 && f <= 1) {
+		s.warn("%s %q is not between 0 and 1; %v is used", key, v, def)
+		return def
+	}
+	return f
 }
 
 // logging reads "scope:level,scope:level" or one level; the default scope counts.

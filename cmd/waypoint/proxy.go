@@ -208,7 +208,7 @@ func proveIdentity(ctx context.Context, a *agent.Settings, log *slog.Logger) (id
 	}
 	src, err := istioca.New(ctx, istioca.Options{
 		Conn: conn, TrustDomain: a.TrustDomain, Namespace: a.Namespace, Account: a.Account,
-		TTL: a.CertTTL, CertSigner: a.Signer, RootFile: a.RootCert, Log: log,
+		TTL: a.CertTTL, Grace: istioca.Grace(a.Grace), CertSigner: a.Signer, RootFile: a.RootCert, Log: log,
 	})
 	if err != nil {
 		conn.Close()

@@ -33,14 +33,20 @@ import (
 // Istio agent's defaults (pilot/cmd/pilot-agent/options, security/pkg/nodeagent).
 const (
 	defaultTTL    = 24 * time.Hour // SECRET_TTL
-	graceRatio    = 0.5            // SECRET_GRACE_PERIOD_RATIO: renew at half life
-	graceJitter   = 0.01           // SECRET_GRACE_PERIOD_RATIO_JITTER
 	attempts      = 5
 	firstPause    = 100 * time.Millisecond // doubles, jitter 0.1
 	callTimeout   = 10 * time.Second
 	retryInterval = 10 * time.Second // after all attempts failed and a certificate is still valid
 	rootPoll      = 5 * time.Second  // the mounted root file is looked at so often
 )
+
+// Grace says when a certificate is renewed: when Ratio of the life that it had when it
+// came is left, give or take Jitter; both between 0 and 1. The zero value is
+// [DefaultGrace].
+type Grace struct{ Ratio, Jitter float64 }
+
+// DefaultGrace is Istio's: SECRET_GRACE_PERIOD_RATIO and SECRET_GRACE_PERIOD_RATIO_JITTER.
+var DefaultGrace = Grace{0.5, 0.01}
 
 // Options of a Source. Conn and TrustDomain are required.
 type Options struct {
@@ -50,6 +56,7 @@ type Options struct {
 	Namespace    string
 	Account      string // service account
 	TTL          time.Duration
+	Grace        Grace
 	CertSigner   string // ISTIO_META_CERT_SIGNER
 	RootFile     string // mounted mesh root, followed; empty: only what the CA answers
 	Log          *slog.Logger
@@ -77,6 +84,9 @@ type Source struct {
 func New(ctx context.Context, o Options) (*Source, error) {
 	if o.TTL <= 0 {
 		o.TTL = defaultTTL
+	}
+	if o.Grace == (Grace{}) {
+		o.Grace = DefaultGrace
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -152,14 +162,14 @@ func (s *Source) run(ctx context.Context) {
 	}
 }
 
-// renewIn is the time until half of what is left of a certificate that has just
-// come is over, jittered so that replicas do not ask all at once. Its start is
+// renewIn is the time until no more than Options.Grace is left of a certificate that has
+// just come, jittered so that replicas do not ask all at once. Its start is
 // not looked at, as in Istio's agent: istiod dates it two minutes back against
 // clock skew, and with a life of minutes half of the whole may be over at once.
 func (s *Source) renewIn() time.Duration {
-	left := time.Until(s.SVID().NotAfter)
-	ratio := graceRatio + graceJitter*(2*mrand.Float64()-1)
-	return max(time.Duration(float64(left)*(1-ratio)), time.Second)
+	left, g := time.Until(s.SVID().NotAfter), s.opts.Grace
+	ratio := min(g.Ratio+g.Jitter*(2*mrand.Float64()-1), 1)
+	return max(time.Duration(float64(left)*(1-max(ratio, 0))), time.Second)
 }
 
 // renew gets one certificate, with the agent's retries.

@@ -129,6 +129,27 @@ func TestRenewsAtHalfLife(t *testing.T) {
 	})
 }
 
+// TestRenewsAsTold: the share of its life that is left at renewal is the user's to set.
+func TestRenewsAsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeCA{ca: newCA(t), ttl: time.Hour}
+		o := options(f)
+		o.Grace = Grace{Ratio: 0.9, Jitter: 0.05}
+		s, err := New(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for i, at := range []time.Duration{2 * time.Minute, 8 * time.Minute} { // 3 to 9 minutes of the hour
+			time.Sleep(at)
+			synctest.Wait()
+			if n := int(f.calls.Load()); (n > 1) != (i > 0) {
+				t.Errorf("%d calls after step %d", n, i)
+			}
+		}
+	})
+}
+
 // TestRenewsShortLives: a certificate of seconds, dated back by more than that,
 // is not past its half when it comes.
 func TestRenewsShortLives(t *testing.T) {
