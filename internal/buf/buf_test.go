@@ -59,10 +59,15 @@ func TestPoison(t *testing.T) {
 	b.Release()
 }
 
-func TestNothing(t *testing.T) {
+// What was never taken may be released: error paths need not ask.
+func TestReleaseOfNothing(t *testing.T) {
+	before := Outstanding()
 	var b *Buf
 	b.Release()
 	new(Buf).Release()
+	if n := Outstanding(); n != before {
+		t.Errorf("%d buffers outstanding, had %d", n, before)
+	}
 }
 
 // Outside of tests a second release must not hand one buffer to two owners.
