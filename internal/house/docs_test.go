@@ -124,3 +124,28 @@ func TestWhatDocsName(t *testing.T) {
 		}
 	})
 }
+
+// TestDocsNameEveryMetric wants each metric of ours in a document: what nobody can
+// look up nobody watches.
+func TestDocsNameEveryMetric(t *testing.T) {
+	var docs strings.Builder
+	eachDoc(t, func(_, text string) { docs.WriteString(text) })
+	metric := regexp.MustCompile(`"((?:waypoint|istio)_[a-z_]+_(?:total|active|seconds|connected|milliseconds|bytes|errors|objects|refused|pending|streams|waypoints|concerns|topics|synced|leader|gateways))"`)
+	found := map[string]bool{}
+	eachFile(t, func(path string, src []byte) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		for _, m := range metric.FindAllSubmatch(src, -1) {
+			found[string(m[1])] = true
+		}
+	})
+	if len(found) < 40 {
+		t.Fatalf("found %d metrics: is the pattern right?", len(found))
+	}
+	for m := range found {
+		if !regexp.MustCompile("`" + m + "[`{]").MatchString(docs.String()) {
+			t.Errorf("no document says what %s is", m)
+		}
+	}
+}
