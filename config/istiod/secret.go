@@ -2,6 +2,10 @@ package istiod
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"maps"
 
 	"google.golang.org/protobuf/proto"
@@ -33,8 +37,34 @@ func (w *World) setSecret(r *Resource) error {
 		bytes.Equal(old.Roots, out.Roots) && bytes.Equal(old.CRL, out.CRL) {
 		return nil
 	}
+	if err := checkSecret(out); err != nil {
+		return err
+	}
 	w.secrets[r.Name] = out
 	w.stale.backends, w.stale.problems = true, true
+	return nil
+}
+
+// checkSecret refuses what no connection could be made with: as with Envoy, the last
+// good version stays in use while its Secret is wrong.
+func checkSecret(s *config.Secret) error {
+	if len(s.Chain) > 0 {
+		if _, err := tls.X509KeyPair(s.Chain, s.Key); err != nil {
+			return fmt.Errorf("its certificate and key: %w", err)
+		}
+	}
+	if len(s.Roots) > 0 && !x509.NewCertPool().AppendCertsFromPEM(s.Roots) {
+		return errString("its roots hold no PEM certificate")
+	}
+	for rest := s.CRL; len(rest) > 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if _, err := x509.ParseRevocationList(block.Bytes); err != nil {
+			return fmt.Errorf("its revocation list: %w", err)
+		}
+	}
 	return nil
 }
 

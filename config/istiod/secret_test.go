@@ -2,14 +2,17 @@ package istiod
 
 import (
 	"crypto/tls"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/identity"
 )
 
 // tlsCluster is a cluster with an UpstreamTlsContext, as istiod wraps it.
@@ -63,35 +66,65 @@ func TestSecrets(t *testing.T) {
 	if waits() != 2 {
 		t.Errorf("problems %+v", w.Model().Problems)
 	}
-	const pair = `"tls_certificate":{"certificate_chain":{"inline_bytes":"Q0hBSU4="},"private_key":{"inline_bytes":"S0VZ"}}`
-	both := []Resource{secret(t, cred, pair), secret(t, ca, `"validation_context":{"trusted_ca":{"inline_string":"ROOTS"},"crl":{"inline_string":"LIST"}}`)}
+	authority, err := identity.NewCA("cluster.local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := func() (body, key string) {
+		svid, err := authority.Issue("shop", "bank", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, k, err := svid.PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`"tls_certificate":{"certificate_chain":{"inline_string":%q},"private_key":{"inline_string":%q}}`, c, k), string(k)
+	}
+	roots := string(authority.Bundle().PEM)
+	first, key := pair()
+	both := []Resource{secret(t, cred, first), secret(t, ca, fmt.Sprintf(`"validation_context":{"trusted_ca":{"inline_string":%q}}`, roots))}
 	now := apply(SecretType, both)
 	if now == b || waits() != 0 {
 		t.Errorf("the secrets changed nothing: %+v", w.Model().Problems)
 	}
-	if s, r := now.TLS.Secrets[cred], now.TLS.Secrets[ca]; string(s.Chain) != "CHAIN" || string(s.Key) != "KEY" || string(r.Roots) != "ROOTS" || string(r.CRL) != "LIST" {
+	if s, r := now.TLS.Secrets[cred], now.TLS.Secrets[ca]; len(s.Chain) == 0 || string(s.Key) != key || string(r.Roots) != roots {
 		t.Errorf("%+v %+v", s, r)
 	}
 	if apply(SecretType, both) != now {
 		t.Error("the same secrets again made another backend")
 	}
-	rotated := apply(SecretType, []Resource{secret(t, cred, strings.ReplaceAll(pair, "S0VZ", "S0VaMg=="))})
-	if rotated == now || string(rotated.TLS.Secrets[cred].Key) == "KEY" || rotated.TLS.Secrets[ca] != now.TLS.Secrets[ca] {
+	second, key2 := pair()
+	rotated := apply(SecretType, []Resource{secret(t, cred, second)})
+	if rotated == now || string(rotated.TLS.Secrets[cred].Key) != key2 || rotated.TLS.Secrets[ca] != now.TLS.Secrets[ca] {
 		t.Errorf("rotated %+v", rotated.TLS)
 	}
-	if string(now.TLS.Secrets[cred].Key) != "KEY" {
+	if string(now.TLS.Secrets[cred].Key) != key {
 		t.Error("a model that was given changed")
+	}
+	// What is wrong is refused by name, and the last good version stays.
+	mixed := first[:strings.Index(first, `"private_key"`)] + second[strings.Index(second, `"private_key"`):]
+	for _, bad := range []struct{ name, body, says string }{
+		{cred, `"tls_certificate":{"certificate_chain":{"inline_string":"x"}}`, "without its key"},
+		{cred, `"tls_certificate":{"certificate_chain":{"inline_string":"x"},"private_key":{"inline_string":"y"}}`, "certificate and key"},
+		{cred, mixed, "does not match"},
+		{cred, `"generic_secret":{}`, "neither"},
+		{ca, `"validation_context":{"trusted_ca":{"inline_string":"x"}}`, "roots"},
+		{ca, fmt.Sprintf(`"validation_context":{"trusted_ca":{"inline_string":%q},"crl":{"inline_string":%q}}`, roots, "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), "revocation"},
+	} {
+		errs := w.Apply(SecretType, []Resource{secret(t, bad.name, bad.body)}, nil)
+		if len(errs) != 1 || !strings.Contains(errs[0].Error(), bad.says) || strings.Contains(errs[0].Error(), "PRIVATE") {
+			t.Errorf("%s: %v, want %q", bad.body, errs, bad.says)
+		}
+		if got := w.Model().Backends[name]; got != rotated {
+			t.Errorf("%s: the last good secret is not used any more", bad.body)
+		}
 	}
 	if gone := apply(SecretType, nil, cred); gone.TLS.Secrets[cred] != nil {
 		t.Error("a removed secret is still used")
 	}
 	if w.Model().Backends["other"] != other {
 		t.Error("a cluster without secrets was disturbed")
-	}
-	for _, bad := range []string{`"tls_certificate":{"certificate_chain":{"inline_string":"x"}}`, `"generic_secret":{}`} {
-		if errs := w.Apply(SecretType, []Resource{secret(t, cred, bad)}, nil); len(errs) != 1 {
-			t.Errorf("%s: %v", bad, errs)
-		}
 	}
 }
 
