@@ -88,7 +88,7 @@ var ErrUnknownDestination = errors.New("proxy: no destination of this waypoint h
 // requests, the answer is that of a share that is served, if there is one; Backends
 // tells which are not.
 func Explain(store *config.Store, q Question) (*Explanation, error) {
-	u, err := url.Parse(q.URL)
+	u, target, err := splitURL(q.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -105,19 +105,9 @@ func Explain(store *config.Store, q Question) (*Explanation, error) {
 	if declared := chain.Spec.Protocol; declared == config.ProtocolTCP || declared == config.ProtocolTLS || u.Scheme == "tcp" || u.Scheme == "tls" {
 		return explainConn(t, chain, x), nil
 	}
-	in := &codec.RequestHead{Method: "GET", Scheme: "http", Authority: u.Host, Target: u.RequestURI(), Version: codec.HTTP11}
-	if q.Method != "" {
-		in.Method = q.Method
-	}
-	if q.HTTP2 {
-		in.Version = codec.HTTP2
-	}
-	for _, f := range q.Headers {
-		if f.Name = strings.ToLower(f.Name); f.Name == "host" {
-			in.Authority = f.Value
-			continue
-		}
-		in.Fields = append(in.Fields, f)
+	in, err := q.head(u, target, &chain.Spec.Settings)
+	if err != nil {
+		return explainRefused(chain, err)
 	}
 	srv := &dryServer{head: in}
 	x.begin(t, srv)
@@ -190,10 +180,10 @@ func addressed(s *config.Snapshot, u *url.URL, namespace string) (*config.Chain,
 	if text := u.Port(); text != "" {
 		var err error
 		if port, err = strconv.ParseUint(text, 10, 16); err != nil {
-			return nil, address{}, fmt.Errorf("proxy: port %q: %w", text, err)
+			return nil, address{}, fmt.Errorf("proxy: port %q is not between 0 and 65535", text)
 		}
 	}
-	host := strings.TrimSuffix(u.Hostname(), ".")
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	at := address{port: uint16(port)}
 	if a, err := netip.ParseAddr(host); err == nil {
 		at.addr = netip.AddrPortFrom(a, at.port)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"waypoint.dev/waypoint/authz"
@@ -123,6 +124,34 @@ func TestExplain(t *testing.T) {
 		}
 		if e.Status != tt.status || fmt.Sprint(shares) != tt.shares || e.Decision != "allow" || (e.Flags == "UH") != (tt.status == 503) || (len(e.NotAsked) == 1) != (tt.path == "/unlisted" && tt.unlisted) {
 			t.Errorf("%+v: %+v", tt, e)
+		}
+	}
+	// A head that the codec refuses, and one that only people write: in any case, without
+	// a scheme, not in ASCII.
+	for _, tt := range []struct {
+		method, url, header string
+		status              int
+		path, details       string
+	}{
+		{"get", "http://cart.shop/fwd", "", 400, "", "http1.invalid_method"},
+		{"G T", "http://cart.shop/fwd", "", 400, "", "http1.invalid_request_target"},
+		{"GET", "http://cart.shop/fwd /x", "", 400, "", "http1."},
+		{"GET", "http://cart.shop/fwd", "a b", 400, "", "http1."},
+		{"GET", "http://CART.Shop./fwd", "", 200, "/fwd", ""},
+		{"GET", "cart.shop/fwd?x#y", "", 200, "/fwd", ""},
+		{"GET", "http://cart.shop?/x", "", 404, "/", "route_not_found"},
+		{"GET", "http://cart.shop/fwd/%zz/é^|", "", 200, "/fwd/%zz/%C3%A9%5E%7C", ""},
+	} {
+		q := Question{Method: tt.method, URL: tt.url, From: curl}
+		if tt.header != "" {
+			q.Headers = []attrs.Field{{Name: tt.header, Value: "x"}}
+		}
+		e, err := Explain(store, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Status != tt.status || e.Path != tt.path || !strings.HasPrefix(e.Details, tt.details) {
+			t.Errorf("%+v: %d %s %s", tt, e.Status, e.Path, e.Details)
 		}
 	}
 	// A call is answered with 200 and its own status.

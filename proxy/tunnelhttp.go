@@ -94,7 +94,7 @@ func (t *tunnel) badHead(sc *http1.ServerConn, err error) {
 	r.Reset()
 	t.base(r)
 	r.Version, r.Code, r.Flags = "HTTP/1.1", pe.Status, telemetry.FlagDPE
-	r.Details = "http1." + strings.ReplaceAll(pe.Reason, " ", "_")
+	r.Details = malformedDetails(pe)
 	if c := t.p.opts.Store.Load().Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort); c != nil {
 		r.Service = t.serviceOf(c)
 	}
@@ -103,6 +103,10 @@ func (t *tunnel) badHead(sc *http1.ServerConn, err error) {
 		attrs.Field{Name: "date", Value: t.p.dates.at(r.Start)}, attrs.Field{Name: "server", Value: serverName})
 	r.Duration = time.Since(r.Start)
 	t.p.opts.Telemetry.Done(r)
+}
+
+func malformedDetails(pe *http1.ProtocolError) string {
+	return "http1." + strings.ReplaceAll(pe.Reason, " ", "_")
 }
 
 // malformedBody is what Envoy's codec says, the reason being in the log only.

@@ -150,7 +150,7 @@ func (a *asked) question(trustDomain string) (q proxy.Question, err error) {
 	}
 	if a.source != "" {
 		if q.Source, err = netip.ParseAddr(a.source); err != nil {
-			return q, err
+			return q, fmt.Errorf("source %q: write the IP address of the client's pod", a.source)
 		}
 	}
 	return q, nil
