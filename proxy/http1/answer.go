@@ -107,8 +107,8 @@ func (x *server) final(h *codec.ResponseHead, f codec.Flags) error {
 		d.kind = bodyChunked
 	}
 	// The client may or may not send what it was never told to send (RFC 9110
-	// section 10.1.1): nothing behind this request can be trusted.
-	if x.head.Expect && !x.asked100 {
+	// section 10.1.1): nothing behind this request can be trusted, unless it came.
+	if x.head.Expect && !x.asked100 && !x.came.Load() {
 		closing = true
 	}
 	switch {

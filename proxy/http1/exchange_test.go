@@ -82,6 +82,11 @@ func TestResponses(t *testing.T) {
 		{"unread too long", post("Content-Length: 70000", strings.Repeat("x", 70000)) + get(), ServerOptions{}, bare(200, nil), ok + "content-length: 0\r\n\r\n"},
 		{"unread chunks too long", chunked("11170\r\n"+strings.Repeat("x", 70000)+"\r\n0\r\n\r\n") + get(), ServerOptions{}, bare(200, nil), ok + "content-length: 0\r\n\r\n"},
 		{"expect ignored", post("Content-Length: 3\r\nExpect: 100-continue", "abc") + get(), ServerOptions{}, bare(200, nil), ok + "content-length: 0\r\nconnection: close\r\n\r\n"},
+		{"expect not answered, body read", post("Content-Length: 3\r\nExpect: 100-continue", "abc") + get(), ServerOptions{}, func(t *testing.T, x codec.Server) {
+			_, err := io.ReadAll(x)
+			must(t, err)
+			must(t, x.WriteHead(&codec.ResponseHead{Status: 200}, codec.End))
+		}, strings.Repeat(ok+"content-length: 0\r\n\r\n", 2)},
 		{"sniffed", "T / HTTP/1.1\r\nHost: a\r\n\r\n", ServerOptions{Sniffed: []byte("GE")}, bare(200, nil), ok + "content-length: 0\r\n\r\n"},
 		{"continue", post("Content-Length: 3\r\nExpect: 100-continue", "abc"), ServerOptions{}, func(t *testing.T, x codec.Server) {
 			must(t, x.WriteHead(&codec.ResponseHead{Status: 100}, 0))

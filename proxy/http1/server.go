@@ -35,6 +35,10 @@ type ServerConn struct {
 	active  bool // an exchange is open
 	tiny    [16]byte
 
+	// The body that the client first wanted to be asked for has come whole: told by
+	// the reader to the writer.
+	came atomic.Bool
+
 	// Owned by the writer of the exchange.
 	out      output
 	answer   outBody
@@ -113,6 +117,7 @@ func (s *ServerConn) Next() (codec.Server, error) {
 	s.s.trailers = s.s.trailers[:0]
 	s.out.sent, s.out.err = 0, nil
 	s.answer = outBody{}
+	s.came.Store(false)
 	s.answered, s.asked100, s.closing, s.hijacked = false, false, s.head.Close, false
 	s.active = true
 	return (*server)(s), nil
@@ -292,7 +297,11 @@ func (x *server) Head() *codec.RequestHead { return &x.head }
 
 // Read implements [codec.Server]. It may return n > 0 with io.EOF.
 func (x *server) Read(p []byte) (int, error) {
-	return x.body.read(&x.in, x.s, &x.limits, p)
+	n, err := x.body.read(&x.in, x.s, &x.limits, p)
+	if x.head.Expect && x.body.done {
+		x.came.Store(true)
+	}
+	return n, err
 }
 
 // Trailers implements [codec.Server].
