@@ -147,7 +147,7 @@ func (s *Server) admin() http.Handler {
 	m.HandleFunc("GET /ready", s.serveReady)
 	m.HandleFunc("GET /config_dump", s.dump)
 	m.Handle("GET /stats/prometheus", s.prometheus())
-	m.HandleFunc("GET /stats", s.plainStats)
+	m.HandleFunc("GET /stats", s.listStats)
 	m.HandleFunc("GET /server_info", s.json(func(bool) any {
 		if s.opts.Info == nil {
 			return nil
@@ -249,53 +249,21 @@ func (s *Server) dump(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, s.opts.Dump(q))
 }
 
-// plainStats lists metrics as "name{labels}: value" lines, filtered by ?filter=substring.
-func (s *Server) plainStats(w http.ResponseWriter, r *http.Request) {
-	if s.opts.Metrics == nil {
-		http.NotFound(w, r)
-		return
-	}
-	families, _ := s.opts.Metrics.Gather()
-	filter := r.URL.Query().Get("filter")
-	for _, f := range families {
-		if !strings.Contains(f.GetName(), filter) {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			var v float64
-			switch {
-			case m.Counter != nil:
-				v = m.Counter.GetValue()
-			case m.Gauge != nil:
-				v = m.Gauge.GetValue()
-			case m.Histogram != nil:
-				v = float64(m.Histogram.GetSampleCount())
-			default:
-				continue
-			}
-			var l strings.Builder
-			for i, p := range m.GetLabel() {
-				if i > 0 {
-					l.WriteByte(',')
-				}
-				fmt.Fprintf(&l, "%s=%q", p.GetName(), p.GetValue())
-			}
-			fmt.Fprintf(w, "%s{%s}: %v\n", f.GetName(), l.String(), v)
-		}
-	}
-}
-
-// logging reads or sets the level. Envoy's names are taken; ?level= and
-// ?<logger>= both set the one level there is.
+// logging reads or sets the level. Envoy's names are taken; ?level=, ?<logger>= and
+// ?paths=<logger>:<level>,... all set the one level there is.
 func (s *Server) logging(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Level == nil {
 		http.NotFound(w, r)
 		return
 	}
-	for _, v := range r.URL.Query() {
-		l, ok := ParseLevel(v[0])
+	for k, v := range r.URL.Query() {
+		level := v[0]
+		if i := strings.LastIndexByte(level, ':'); k == "paths" && i >= 0 {
+			level = level[i+1:]
+		}
+		l, ok := ParseLevel(level)
 		if !ok {
-			http.Error(w, fmt.Sprintf("unknown level %q: use trace, debug, info, warning, error, critical or off", v[0]), http.StatusBadRequest)
+			http.Error(w, fmt.Sprintf("unknown level %q: use trace, debug, info, warning, error, critical or off", level), http.StatusBadRequest)
 			return
 		}
 		s.opts.Level.Set(l)
