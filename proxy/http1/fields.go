@@ -19,6 +19,7 @@ type framing struct {
 	websocket bool // Upgrade: websocket
 	trailers  bool // TE: trailers
 	expect    bool
+	needed    bool   // Connection names a field that is for all on the way
 	params    string // of keep-alive
 }
 
@@ -156,8 +157,11 @@ func (f *framing) connection(s *scratch) *ProtocolError {
 				return errConnection
 			default:
 				s.remove(t)
-				if equalFold(t, "expect") {
+				switch {
+				case equalFold(t, "expect"):
 					f.expect = false
+				case equalFold(t, "host"), equalFold(t, "x-forwarded-for"), equalFold(t, "x-forwarded-host"), equalFold(t, "x-forwarded-proto"):
+					f.needed = true
 				}
 			}
 		}

@@ -86,6 +86,7 @@ func malformedRequests() []malformed {
 		{get("A: b\n"), 400}, {"GET / HTTP/1.1\nHost: a\n\n", 400}, {"GET / HTTP/1.1\r\nHost: a\n\r\n", 400}, {"GET / HTTP/1.1\r\nHost: a\r\n\n", 400}, {"GET / HTTP/1.1\r\nHost: a\r\nA: b\nC: d\r\n\r\n", 400},
 		{"GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", 400}, {"GET / HTTP/1.1\r\nHost: a\r\n\r\r\n\r\n", 400},
 		{get("Connection: a b"), 400}, {get("Connection: \"close\""), 400}, {get("Connection: close;x"), 400}, {get("Connection: a@b"), 400},
+		{get("Connection: Host"), 400}, {get("Connection: close, x-forwarded-for", "X-Forwarded-For: 10.0.0.1"), 400}, {get("Connection: X-Forwarded-Proto"), 400}, {get("Connection: x-forwarded-host"), 400},
 		// content-length
 		{post("Content-Length: ", ""), 400}, {post("Content-Length: -1", ""), 400}, {post("Content-Length: +1", "a"), 400}, {post("Content-Length: 1x", "a"), 400}, {post("Content-Length: 0x1", "a"), 400}, {post("Content-Length: 1.0", "a"), 400},
 		{post("Content-Length: 1 1", "a"), 400}, {post("Content-Length: 1, 1", "a"), 400}, {post("Content-Length: 1,2", "a"), 400}, {post("Content-Length: 1\r\nContent-Length: 1", "a"), 400}, {post("Content-Length: 1\r\nContent-Length: 2", "a"), 400},

@@ -59,6 +59,8 @@ func parseRequest(b []byte, first int, h *codec.RequestHead, f *framing, s *scra
 		return errHostMissing
 	case !codec.ValidAuthority(f.host):
 		return errHost
+	case f.needed:
+		return errNeeded
 	}
 	h.Authority = f.host
 	if err := parseTarget(b, h); err != nil {
