@@ -37,17 +37,17 @@ func TestDialStages(t *testing.T) {
 	defer mute.Close()
 	for _, tt := range []struct {
 		name  string
-		cfg   PoolConfig
+		cfg   PoolConfig // a timeout leaves room for the stages before the one that hangs
 		to    Target
 		stage Stage
 		text  string
 	}{
 		{"nobody listens", PoolConfig{}, target(closedAddr), StageTCP, "refused"},
 		{"no TCP", PoolConfig{ConnectTimeout: 50 * time.Millisecond, DialTCP: swallow}, target(closedAddr), StageTimeout, "during tcp"},
-		{"no handshake", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(muteAddr), StageTimeout, "during tls"},
+		{"no handshake", PoolConfig{ConnectTimeout: 200 * time.Millisecond}, target(muteAddr), StageTimeout, "during tls"},
 		{"another identity", PoolConfig{}, Target{Addr: addr, Authority: "a:1", Identity: "spiffe://td/ns/a/sa/b"}, StageIdentity, "want"},
 		{"foreign root", PoolConfig{TLS: other.client}, target(addr), StageIdentity, "unknown authority"},
-		{"no answer", PoolConfig{ConnectTimeout: 50 * time.Millisecond}, target(hang), StageTimeout, "during connect"},
+		{"no answer", PoolConfig{ConnectTimeout: 2 * time.Second}, target(hang), StageTimeout, "during connect"},
 		{"our certificate is not taken", PoolConfig{TLS: &mixed{SourceOf: other.client, roots: m.client}}, target(addr), StageTLS, "certificate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

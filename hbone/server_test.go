@@ -179,7 +179,7 @@ func TestHandlerPanicIsContained(t *testing.T) {
 
 func TestSlowHandshake(t *testing.T) {
 	m := newMesh(t)
-	s, addr := m.serve(t, ServerConfig{HandshakeTimeout: 50 * time.Millisecond, MaxHandshakes: 1}, echo)
+	s, addr := m.serve(t, ServerConfig{HandshakeTimeout: time.Second, MaxHandshakes: 1}, echo)
 	slow, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
