@@ -48,6 +48,7 @@ seems to. It exits 1 if there is an error among them.`,
 			run := stages.New(stages.Options{Store: store, Keys: noKeys{}})
 			defer run.Close()
 			_, compiled := config.Compile(m, nil, config.Env{State: proxy.BackendState, Stage: run.Compile})
+			objs.Locate(compiled)
 			m.Problems = append(m.Problems, compiled...)
 			out := cmd.OutOrStdout()
 			refused := 0

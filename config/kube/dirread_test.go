@@ -131,3 +131,14 @@ func TestDirMistakes(t *testing.T) {
 		t.Error(says)
 	}
 }
+
+// Items of a list of one kind leave theirs out, as in the API server's answers.
+func TestTypedList(t *testing.T) {
+	s := store(t, `{"apiVersion": "v1", "kind": "ServiceList", "metadata": {}, "items": [{"metadata": {"name": "a", "namespace": "shop"}, "spec": {}}]}`)
+	if s.Get(Key{"", "Service", "shop", "a"}) == nil {
+		t.Error(problemLines(s))
+	}
+	if _, err := Parse("f", []byte(`{"apiVersion": "v1", "kind": "List", "items": [{"metadata": {"name": "a"}}]}`)); err == nil {
+		t.Error("an object of no kind is taken")
+	}
+}

@@ -44,6 +44,8 @@ func (r *build) newBackend(key string, s *service, p *port, sub *Subset) *config
 	b := &config.Backend{Key: key, Protocol: upstream(p.proto), Service: describe(s, p)}
 	if s.guarded() {
 		r.throughWaypoint(b, s, p)
+		gw := s.waypoint
+		b.Unlisted = b.Missing == "" && len(b.Endpoints) == 0 && len(r.slices[gw.Namespace+"/"+gw.Name]) == 0
 		return b
 	}
 	switch s.resolution {

@@ -21,6 +21,13 @@ type filterSet struct {
 func (t *translator) filters(x *route, path string, fs []Filter) (out filterSet) {
 	for i := range fs {
 		f, at := &fs[i], fmt.Sprintf("%s.filters[%d]", path, i)
+		if field, why := f.hostEdit(); field != "" {
+			t.problem(config.Error, x.obj, at+field, "UnsupportedValue", "%s; what it filters answers 500", why)
+			if out.broken == "" {
+				out.broken = fmt.Sprintf("filters[%d]%s: %s", i, field, why)
+			}
+			continue
+		}
 		switch {
 		case f.Type == "RequestHeaderModifier" && f.RequestHeaderModifier != nil:
 			out.Request = merge(out.Request, headerOps(f.RequestHeaderModifier))
@@ -48,6 +55,36 @@ func (t *translator) filters(x *route, path string, fs []Filter) (out filterSet)
 		}
 	}
 	return out
+}
+
+// hostEdit finds an edit of the Host, which every request has once and no response:
+// it can be set in requests, and that is all (Envoy refuses the others).
+func (f *Filter) hostEdit() (field, why string) {
+	why = "Host can only be set, and only in requests"
+	isHost := func(name string) bool { return strings.EqualFold(name, "host") || name == ":authority" }
+	find := func(member string, h *HeaderFilter, set bool) {
+		if h == nil {
+			return
+		}
+		for i := range h.Set {
+			if isHost(h.Set[i].Name) && !set {
+				field = fmt.Sprintf(".%s.set[%d]", member, i)
+			}
+		}
+		for i := range h.Add {
+			if isHost(h.Add[i].Name) {
+				field = fmt.Sprintf(".%s.add[%d]", member, i)
+			}
+		}
+		for i := range h.Remove {
+			if isHost(h.Remove[i]) {
+				field = fmt.Sprintf(".%s.remove[%d]", member, i)
+			}
+		}
+	}
+	find("requestHeaderModifier", f.RequestHeaderModifier, true)
+	find("responseHeaderModifier", f.ResponseHeaderModifier, false)
+	return field, why
 }
 
 func headerOps(h *HeaderFilter) *routing.HeaderOps {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"encoding/json"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -100,6 +101,17 @@ var kinds = map[groupKind]*kindInfo{
 	{"autoscaling", "HorizontalPodAutoscaler"}:           {versions: []string{"v2"}, note: byOthers},
 	{"networking.k8s.io", "NetworkPolicy"}:               {versions: []string{"v1"}, note: byOthers},
 	{"apiextensions.k8s.io", "CustomResourceDefinition"}: {versions: []string{"v1"}, cluster: true, note: byOthers},
+}
+
+// groupsOf are the groups that have a kind of that name.
+func groupsOf(kind string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range kinds {
+			if k.kind == kind && !yield(k.group) {
+				return
+			}
+		}
+	}
 }
 
 // meant finds the kind that one that is not known differs from in capitals or its

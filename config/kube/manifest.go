@@ -78,6 +78,7 @@ func unlist(raw []byte, source string, depth int) ([]*Object, error) {
 	}
 	var out []*Object
 	for i, item := range list.Items {
+		item = typed(item, list.APIVersion, list.Kind)
 		objs, err := unlist(item, source, depth+1)
 		if err != nil {
 			return nil, fmt.Errorf("items[%d]: %w", i, err)
@@ -85,6 +86,25 @@ func unlist(raw []byte, source string, depth int) ([]*Object, error) {
 		out = append(out, objs...)
 	}
 	return out, nil
+}
+
+// typed gives an item of a list of one kind, such as a ServiceList, the kind that it
+// leaves out, as the API server's own answers do.
+func typed(item json.RawMessage, version, kind string) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if kind = strings.TrimSuffix(kind, "List"); kind == "" || json.Unmarshal(item, &fields) != nil || fields == nil {
+		return item
+	}
+	if fields["kind"] != nil || fields["apiVersion"] != nil {
+		return item
+	}
+	fields["kind"], _ = json.Marshal(kind)
+	fields["apiVersion"], _ = json.Marshal(version)
+	out, err := json.Marshal(fields)
+	if err != nil {
+		return item
+	}
+	return out
 }
 
 type document struct {

@@ -85,7 +85,7 @@ func decodeConfigMap(raw []byte) (any, error) {
 	}
 	m := new(MeshConfig)
 	if err := yaml.Unmarshal([]byte(text), m); err != nil {
-		return nil, Fields{{"data.mesh", err.Error()}}
+		return nil, Fields{{"data.mesh", plain(err)}}
 	}
 	var r report
 	m.check(&r)

@@ -236,6 +236,18 @@ func compareKeys(a, b Key) int {
 	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
+// Locate says of problems where the objects stand that they name, if nothing did.
+func (s *Objects) Locate(ps []config.Problem) {
+	for i := range ps {
+		p := &ps[i]
+		for group := range groupsOf(p.Kind) {
+			if o := s.Get(Key{group, p.Kind, p.Namespace, p.Name}); o != nil && p.Source == "" {
+				p.Source = s.source(o.Key)
+			}
+		}
+	}
+}
+
 // Problems reports what the store itself knows: objects that cannot be applied,
 // and kinds that are not applied.
 func (s *Objects) Problems() []config.Problem {
