@@ -93,17 +93,10 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	waiting, quit := context.WithCancel(ctx)
-	defer quit()
-	door, err := waitingRoom(s.ports, level, quit, log)
-	if err != nil {
-		return err
-	}
-	ids, err := proveIdentity(waiting, a, log)
-	door.Close()
+	ids, err := awaitIdentity(ctx, s.ports, level, log, func(ctx context.Context) (identity.Source, error) { return proveIdentity(ctx, a, log) })
 	switch {
-	case err != nil && waiting.Err() != nil && ctx.Err() == nil:
-		log.Info("told to stop while waiting", "error", err)
+	case errors.Is(err, errStopped):
+		log.Info(err.Error())
 		return nil
 	case err != nil:
 		return err

@@ -17,6 +17,7 @@ import (
 	"waypoint.dev/waypoint/admin/view"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
@@ -166,8 +167,14 @@ or from a SPIFFE Workload API (--workload-api).`,
 			if s.maxAge == 0 {
 				s.maxAge = -1
 			}
-			id, err := ids.open(cmd.Context(), &mesh, o.Waypoint, log)
-			if err != nil {
+			id, err := awaitIdentity(cmd.Context(), s.ports, level, log, func(ctx context.Context) (identity.Source, error) {
+				return ids.open(ctx, &mesh, o.Waypoint, log)
+			})
+			switch {
+			case errors.Is(err, errStopped):
+				log.Info(err.Error())
+				return nil
+			case err != nil:
 				return err
 			}
 			var src source = dirSource(dir)

@@ -3,6 +3,8 @@ package main
 import (
 	"io"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,4 +73,18 @@ func TestProxyStopsWhileWaiting(t *testing.T) {
 	if err := r.wait(5 * time.Second); err != nil || res.StatusCode != http.StatusOK {
 		t.Errorf("answer %d, exit %v", res.StatusCode, err)
 	}
+}
+
+// `waypoint run` waits for a CA in the same way.
+func TestRunTellsWhyItWaits(t *testing.T) {
+	r := prepareMesh(t, "01-basic", time.Hour)
+	r.mount(tokenFile, "")
+	r.cmd = exec.Command(binary, "run", "--config", t.TempDir(), "--waypoint", "shop/waypoint", "--ca", r.istiod.Addr(), "--ca-server-name", testmesh.IstiodName,
+		"--ca-token", filepath.Join(r.root, tokenFile), "--roots", filepath.Join(r.root, "var/run/secrets/istio/root-cert.pem"),
+		"--ready-addr", "127.0.7.40:15021", "--admin-addr", "127.0.7.40:15000", "--metrics-addr", "127.0.0.1:0", "--stats-addr", "", "--hbone-addr", "127.0.0.1:0")
+	r.begin()
+	r.eventually("a reason while there is no certificate", func() bool {
+		code, body := r.probe(waitReady)
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "no certificate")
+	})
 }
