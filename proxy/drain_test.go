@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,17 +198,24 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-func TestWebSocketIsCutByPolicy(t *testing.T) {
-	r := newRig(t, nil)
-	defer r.close()
-	r.on(pod1, websocketEcho)
+// websocket opens one to addr, behind the greeting.
+func (r *rig) websocket(addr netip.AddrPort) *bufio.Reader {
+	r.t.Helper()
+	r.on(addr, websocketEcho)
 	c, _ := r.tunnel()
 	_, _ = io.WriteString(c, upgradeRequest)
 	br := bufio.NewReader(c)
 	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
-		t.Fatalf("%+v %v", resp, err)
+		r.t.Fatalf("%+v %v", resp, err)
 	}
-	readN(t, br, 2)
+	readN(r.t, br, 2)
+	return br
+}
+
+func TestWebSocketIsCutByPolicy(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	br := r.websocket(pod1)
 	r.swap(cartModel(policy(authz.Deny, authz.RuleSpec{From: []authz.Source{{Principals: []string{"*/sa/curl"}}},
 		To: []authz.Operation{{Paths: []string{"/chat"}}}, When: []authz.Condition{{Key: "request.headers[sec-websocket-version]", Values: []string{"13"}}}})))
 	if _, err := io.ReadAll(br); err == nil {
@@ -223,14 +231,7 @@ func TestWebSocketIsCutByPolicy(t *testing.T) {
 func TestWebSocketClientResets(t *testing.T) {
 	r := newRig(t, nil)
 	defer r.close()
-	r.on(pod1, websocketEcho)
-	c, _ := r.tunnel()
-	_, _ = io.WriteString(c, upgradeRequest)
-	br := bufio.NewReader(c)
-	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
-		t.Fatalf("%+v %v", resp, err)
-	}
-	readN(t, br, 2)
+	r.websocket(pod1)
 	(*resetTunnel)(r.p.tunnels.all()[0]).run() // what the reader of the connection starts
 	r.idle()
 	if rec := r.last(1); rec.Flags != telemetry.FlagDC || rec.Details != "via_upstream" {

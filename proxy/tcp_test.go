@@ -27,7 +27,7 @@ func both(fs ...func(*config.Model)) func(*config.Model) {
 	}
 }
 
-func readN(t *testing.T, r io.Reader, n int) string {
+func readN(t testing.TB, r io.Reader, n int) string {
 	t.Helper()
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
