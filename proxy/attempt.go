@@ -222,7 +222,7 @@ func (x *exchange) backoff(n int) failure {
 }
 
 // pick chooses the endpoint of the next attempt.
-func (x *exchange) pick(retries int) *balance.Endpoint {
+func (x *exchange) pick() *balance.Endpoint {
 	if ep := x.pinned(); ep != nil {
 		return ep
 	}
@@ -262,7 +262,7 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 	if x.gone.Load() {
 		return x.left()
 	}
-	ep := x.pick(retries)
+	ep := x.pick()
 	if ep == nil {
 		out.failure = failNoHost
 		return out

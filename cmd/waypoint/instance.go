@@ -252,8 +252,9 @@ func openAccessLog(s settings) (*telemetry.AccessLog, error) {
 	return telemetry.NewAccessLog(f, format), nil
 }
 
-// publish compiles a model and serves it.
-func (in *instance) publish(m *config.Model) {
+// publish compiles a model and serves it. locate, if there is one, names the sources of
+// what only compiling finds.
+func (in *instance) publish(m *config.Model, locate func([]config.Problem)) {
 	c := &in.compile
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,6 +262,9 @@ func (in *instance) publish(m *config.Model) {
 	snap, problems := config.Compile(m, old, in.env())
 	in.store.Swap(snap)
 	c.updates.Add(1)
+	if locate != nil {
+		locate(problems)
+	}
 	problems = append(append([]config.Problem(nil), m.Problems...), problems...)
 	in.report(problems, c.problems)
 	c.problems = problems

@@ -38,7 +38,7 @@ func (p *ownPolicies) publish(in *instance, m *config.Model) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = m
-	in.publish(p.overlay.Apply(m))
+	in.publish(p.overlay.Apply(m), nil)
 }
 
 // watch follows the directory until ctx ends.
@@ -51,7 +51,7 @@ func (p *ownPolicies) watch(ctx context.Context, in *instance) {
 		defer p.mu.Unlock()
 		p.overlay.Set(objs)
 		if p.last != nil {
-			in.publish(p.overlay.Apply(p.last))
+			in.publish(p.overlay.Apply(p.last), nil)
 		}
 	}
 	for said := ""; ; {

@@ -385,6 +385,18 @@ spec: {targetRefs: [{group: "", kind: Service, name: cart-v2}], action: DENY, ru
 	r.eventually("an unreadable policy denies", func() bool { code, _, _ := r.get("/open"); return code == 403 })
 	os.Remove(filepath.Join(r.config, "other.yaml"))
 	r.eventually("its removal opens", func() bool { code, _, _ := r.get("/open"); return code == 200 })
+	// So does what only compiling finds.
+	r.put("frame.yaml", `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: frame, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: cart-v2}]
+  rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: content-length, value: "1"}]}}]}]
+`)
+	r.eventually("the log names file and field", func() bool {
+		return strings.Contains(r.said(), "spec.rules[0].filters.request.set[0]") && strings.Contains(r.said(), "frame.yaml:")
+	})
 	_, dump, _ := r.fetch(r.admin + "/config_dump")
 	if !strings.Contains(dump, "cart-v2.shop.svc.cluster.local:80") || !strings.Contains(dump, "Accepted") || !strings.Contains(dump, "pahts") || strings.Contains(dump, "PRIVATE") {
 		t.Errorf("config dump:\n%s", dump)

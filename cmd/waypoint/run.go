@@ -208,7 +208,7 @@ or from a SPIFFE Workload API (--workload-api).`,
 				return src.follow(ctx, log, func(objs *kube.Objects) {
 					m := b.Build(objs)
 					trust(id, m.Mesh, log)
-					in.publish(m)
+					in.publish(m, objs.Locate)
 					st := b.Statuses()
 					statuses.Store(&st)
 				})
