@@ -239,6 +239,19 @@ func TestWebSocketClientResets(t *testing.T) {
 	}
 }
 
+// What the end of the process cuts is not put down to the client.
+func TestStopped(t *testing.T) {
+	r := newRig(t, nil)
+	defer r.close()
+	r.websocket(pod1)
+	r.p.Stop()
+	(*resetTunnel)(r.p.tunnels.all()[0]).run()
+	r.idle()
+	if rec := r.last(1); rec.Flags != telemetry.FlagLR || rec.Details != "drain_deadline" {
+		t.Errorf("record %v %q", rec.Flags, rec.Details)
+	}
+}
+
 // A backend that refuses the upgrade answers like any other.
 func TestUpgradeRefused(t *testing.T) {
 	r := newRig(t, nil)

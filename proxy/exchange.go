@@ -323,10 +323,11 @@ func (x *exchange) abortCurrent(why uint32) {
 // clientGone notes that writing to or reading from the client failed.
 func (x *exchange) clientGone(err error) {
 	x.gone.Store(true)
-	x.rec.Flags |= telemetry.FlagDC
-	x.rec.Details = failures[failClient].detail
+	f := x.p.clientEnd()
+	x.rec.Flags |= f.flag()
+	x.rec.Details = f.details(true)
 	if codec.KindOf(err) == codec.Protocol {
-		x.rec.Flags = x.rec.Flags&^telemetry.FlagDC | telemetry.FlagDPE
+		x.rec.Flags = x.rec.Flags&^f.flag() | telemetry.FlagDPE
 		x.rec.Details = "downstream_protocol_error"
 	}
 	if err != nil {

@@ -34,7 +34,8 @@ const (
 	failDuration       // the route's, or the connection manager's, max_stream_duration
 	failStreamDuration // the cluster's
 	failClient         // the client went away or broke the protocol; nothing is answered upstream's fault
-	failCut            // a policy change or the end of the process cut it
+	failCut            // a policy change cut it
+	failStopped        // the end of the process cut it
 )
 
 // failures gives each failure its text in bodies and details (Envoy:
@@ -64,6 +65,7 @@ var failures = [...]struct {
 	failStreamDuration: {"", "upstream_max_stream_duration_reached", telemetry.FlagUMSDR, 504},
 	failClient:         {"", "downstream_remote_disconnect", telemetry.FlagDC, 0},
 	failCut:            {"", "policy_changed", telemetry.FlagLR, 503},
+	failStopped:        {"", "drain_deadline", telemetry.FlagLR, 0},
 }
 
 func (f failure) flag() telemetry.Flags { return failures[f].flag }
@@ -87,12 +89,20 @@ func detailTexts(prefix string) (t [len(failures)]string) {
 	return t
 }
 
+// clientEnd is why the client's side of something ended.
+func (p *Proxy) clientEnd() failure {
+	if p.ctx.Err() != nil {
+		return failStopped
+	}
+	return failClient
+}
+
 // details returns response_code_details of f.
 func (f failure) details(started bool) string {
 	switch f {
 	case failNoHost:
 		return "no_healthy_upstream"
-	case failTryTimeout, failTimeout, failIdle, failDuration, failStreamDuration, failClient, failCut:
+	case failTryTimeout, failTimeout, failIdle, failDuration, failStreamDuration, failClient, failCut, failStopped:
 		return failures[f].detail
 	}
 	if started {

@@ -64,7 +64,7 @@ type Proxy struct {
 	// fixed after New
 	opts   Options
 	log    *slog.Logger
-	ctx    context.Context // ends with Close
+	ctx    context.Context // ends with Stop or Close
 	cancel context.CancelFunc
 	dial   func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error)
 	replay *resilience.ReplayBudget
@@ -143,6 +143,10 @@ func (p *Proxy) Panics() uint64 { return p.panics.Load() }
 // TCP and upgraded streams run on. Tunnels whose connection drains (see
 // hbone.Tunnel.Draining) are drained without it.
 func (p *Proxy) Drain() { p.tunnels.drain() }
+
+// Stop says that what is left is about to be cut: what ends from now on does so here, and
+// is not recorded as its client's doing.
+func (p *Proxy) Stop() { p.cancel() }
 
 // Close cuts everything that is left and stops the housekeeping. Tunnels must
 // have been closed by their server, which Close does not wait for.

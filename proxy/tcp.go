@@ -270,7 +270,11 @@ func (s *session) explain() {
 		r.Flags |= telemetry.FlagSI
 		r.Termination = "idle_timeout"
 	case endedClient:
-		r.Flags |= telemetry.FlagDC
+		f := s.t.p.clientEnd()
+		r.Flags |= f.flag()
+		if f == failStopped {
+			r.Termination = f.details(true)
+		}
 	case endedBackend:
 		r.Flags |= telemetry.FlagUC
 	case endedCut:

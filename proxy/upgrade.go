@@ -61,7 +61,11 @@ func (x *exchange) upgrade(cl codec.Client, h *codec.ResponseHead) failure {
 		x.rec.Flags |= telemetry.FlagSI
 		x.rec.Details = "stream_idle_timeout"
 	case endedClient:
-		x.rec.Flags |= telemetry.FlagDC
+		f := x.p.clientEnd()
+		x.rec.Flags |= f.flag()
+		if f == failStopped {
+			x.rec.Details = f.details(true)
+		}
 	case endedBackend:
 		x.rec.Flags |= telemetry.FlagUC
 	case endedLate:

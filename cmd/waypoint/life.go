@@ -60,6 +60,7 @@ func (in *instance) drainOnly() {
 }
 
 func (in *instance) close() {
+	in.proxy.Stop()
 	in.server.Close()
 	close(in.closing) // after Close: a Serve that was held back must end at once
 	in.accepting.Wait()
