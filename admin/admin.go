@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ type Server struct {
 	opts    Options
 	servers []*http.Server
 	addrs   map[string]net.Addr
+	serving sync.WaitGroup
 }
 
 // Addrs says where to listen; an empty address is off.
@@ -85,7 +87,7 @@ func Start(a Addrs, o Options) (*Server, error) {
 			MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 		s.servers = append(s.servers, hs)
 		s.addrs[p.name] = ln.Addr()
-		go hs.Serve(ln)
+		s.serving.Go(func() { hs.Serve(ln) })
 	}
 	return s, nil
 }
@@ -93,7 +95,7 @@ func Start(a Addrs, o Options) (*Server, error) {
 // Addr is where the named port ("admin", "metrics", "ready", "stats") listens; nil if off.
 func (s *Server) Addr(name string) net.Addr { return s.addrs[name] }
 
-// Close stops all ports at once.
+// Close stops all ports at once, which are free when it returns.
 func (s *Server) Close() error {
 	var errs []error
 	for _, hs := range s.servers {
@@ -103,6 +105,8 @@ func (s *Server) Close() error {
 		}
 		cancel()
 	}
+	// A server that is shut down before its Serve began leaves the listener to Serve.
+	s.serving.Wait()
 	return errors.Join(errs...)
 }
 

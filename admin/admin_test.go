@@ -103,6 +103,22 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// A waypoint that has its certificate at once closes the ports of its wait before they
+// began to serve, and opens them again.
+func TestPortsAreFreeAfterClose(t *testing.T) {
+	at := "127.0.0.1:0"
+	for range 200 {
+		s, err := Start(Addrs{Ready: at}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = s.Addr("ready").String()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestAdminPortIsLoopbackOnly(t *testing.T) {
 	for addr, ok := range map[string]bool{
 		"127.0.0.1:0": true, "[::1]:0": true, "localhost:0": true,

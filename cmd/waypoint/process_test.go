@@ -338,6 +338,20 @@ func TestDrainOfSilentTunnels(t *testing.T) {
 	}
 }
 
+// What the deadline cuts is logged as that, and not as the client's doing.
+func TestDrainDeadline(t *testing.T) {
+	r := newRig(t, "--access-log", "/dev/stderr", "--drain-delay", "0s", "--drain-timeout", "500ms")
+	go r.http.Get("http://" + r.front.Addr().String() + "/slow?delay=9s")
+	r.eventually("the slow request is at the app", func() bool { return r.app.Count() == 1 })
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	if err := r.wait(5 * time.Second); err != nil {
+		t.Errorf("exit: %v", err)
+	}
+	if s := r.said(); !strings.Contains(s, "the drain deadline passed") || !strings.Contains(s, " LR drain_deadline ") {
+		t.Errorf("said:\n%s", s)
+	}
+}
+
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	r := newRig(t, "--drain-delay", "0s", "--drain-timeout", "1m")
 	go r.http.Get("http://" + r.front.Addr().String() + "/slow?delay=9s")
