@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -99,14 +100,10 @@ func (t *hashTable) buildRing(weights []float64, ringMin, ringMax uint64) {
 			have++
 		}
 	}
-	slices.SortStableFunc(ring, func(a, b point) int {
-		switch {
-		case a.hash < b.hash:
-			return -1
-		case a.hash > b.hash:
-			return 1
-		}
-		return 0
+	// By index where hashes are equal, the order they were made in: a stable sort of
+	// the largest ring, 8 Mi points, takes half a minute.
+	slices.SortFunc(ring, func(a, b point) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.index, b.index))
 	})
 	t.points, t.slots = make([]uint64, len(ring)), make([]uint32, len(ring))
 	for i, p := range ring {
