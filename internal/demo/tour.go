@@ -119,7 +119,9 @@ func one(ctx context.Context, v *visitor, w want) Row {
 	}
 	r.Decision, r.By = "allow", "route "+line.Route
 	if status == http.StatusForbidden {
-		r.Decision, r.By = "deny", strings.TrimSpace("policy "+line.Policy+" "+line.Reason)
+		r.Decision = "deny"
+		// No policy is named where none matched: one word less, not a gap.
+		r.By = strings.Join(strings.Fields("policy "+line.Policy+" "+line.Reason), " ")
 	}
 	switch {
 	case status != w.status:
