@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -185,14 +186,27 @@ func printShare(w io.Writer, b *proxy.ExplainedBackend) {
 	}
 }
 
+// words joins what is not empty.
+func words(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), " ")
+}
+
 func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
-	if e.Connection {
-		fmt.Fprintf(w, "%s %s\ndestination  %s\n", q.URL, q.SNI, e.Destination)
-	} else {
-		fmt.Fprintf(w, "%s %s\ndestination  %s\npath         %s\n", q.Method, q.URL, e.Destination, e.Path)
+	// line leaves out what is empty: half of the answers have no policy or no route.
+	line := func(what string, parts ...string) {
+		if said := words(parts...); said != "" {
+			fmt.Fprintf(w, "%-12s %s\n", what, said)
+		}
 	}
+	if e.Connection {
+		fmt.Fprintln(w, words(q.URL, q.SNI))
+	} else {
+		fmt.Fprintln(w, words(q.Method, q.URL))
+	}
+	line("destination", e.Destination)
+	line("path", e.Path)
 	fmt.Fprintf(w, "decision     %s, %s", e.Decision, e.Action)
-	if e.Status != 0 {
+	if e.Status != 0 && e.Action != "forward" { // there the backend says it
 		fmt.Fprintf(w, ", status %d", e.Status)
 	}
 	if e.GRPCStatus != 0 {
@@ -202,36 +216,31 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 		fmt.Fprintf(w, " (%s)", e.Details)
 	}
 	fmt.Fprintln(w)
-	if e.Policy != "" || e.Reason != "" {
-		fmt.Fprintf(w, "policy       %s %s %s\n", e.Policy, e.PRule, e.Reason)
-	}
-	if e.Audit != "" {
-		fmt.Fprintf(w, "audited by   %s\n", e.Audit)
-	}
-	if e.DryRun != "" {
-		fmt.Fprintf(w, "dry run      %s %s\n", e.DryRun, e.DryRunPolicy)
-	}
-	if e.Route != "" || e.Rule != "" {
-		fmt.Fprintf(w, "route        %s", e.Route)
-		if e.Rule != "" {
-			fmt.Fprintf(w, " rule %s match %d", e.Rule, e.Match)
+	line("policy", e.Policy, e.PRule, e.Reason)
+	line("audited by", e.Audit)
+	line("dry run", e.DryRun, e.DryRunPolicy)
+	rule, match := "", ""
+	if e.Rule != "" {
+		rule = "rule " + e.Rule
+		if e.Match >= 0 {
+			match = fmt.Sprintf("match %d", e.Match)
 		}
-		fmt.Fprintln(w)
 	}
+	line("route", e.Route, rule, match)
 	for _, b := range e.Backends {
-		fmt.Fprintf(w, "backend      %s weight %d, %d endpoints %s\n", b.Backend, b.Weight, b.Available, b.Invalid)
+		plural := "s"
+		if b.Available == 1 {
+			plural = ""
+		}
+		line("backend", fmt.Sprintf("%s weight %d, %d endpoint%s", b.Backend, b.Weight, b.Available, plural), b.Invalid)
 		printShare(w, &b)
 	}
-	if len(e.Filters) > 0 {
-		fmt.Fprintf(w, "filters      %s\n", strings.Join(e.Filters, ", "))
-	}
-	for _, line := range [][2]string{{"upstream", e.Host + e.Upstream}, {"location", e.Location}, {"body", e.Body}} {
-		if line[1] != "" {
-			fmt.Fprintf(w, "%-12s %s\n", line[0], line[1])
-		}
-	}
+	line("filters", strings.Join(e.Filters, ", "))
+	line("upstream", e.Host+e.Upstream)
+	line("location", e.Location)
+	line("body", e.Body)
 	for _, s := range e.NotAsked {
-		fmt.Fprintf(w, "not asked    %s\n", s)
+		line("not asked", s)
 	}
 	if len(e.Policies) > 0 {
 		fmt.Fprintln(w, "\npolicies considered")
@@ -258,11 +267,11 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 		fmt.Fprintln(w, "\nroutes considered")
 	}
 	for _, r := range e.Routes {
-		fmt.Fprintf(w, "  %-8s %s", r.Outcome, r.Route)
+		rule := ""
 		if r.Rule != "" {
-			fmt.Fprintf(w, " rule %s", r.Rule)
+			rule = "rule " + r.Rule
 		}
-		fmt.Fprintf(w, ": %s", r.Wants)
+		fmt.Fprintf(w, "  %-8s %s: %s", r.Outcome, words(r.Route, rule), r.Wants)
 		if r.Why != "" {
 			fmt.Fprintf(w, "  (%s)", r.Why)
 		}

@@ -62,7 +62,7 @@ func TestExplainJSON(t *testing.T) {
 
 func TestExplainText(t *testing.T) {
 	out, err := explainOf(t, "--config", "../../examples/canary", "GET", "http://cart.shop/", "--from", "clients/curl")
-	for _, want := range []string{"decision     allow, forward, status 200", "route        shop/cart rule stable", "backend      cart-v1.shop.svc.cluster.local|80 weight 1, 2 endpoints", "won      shop/cart rule stable", "lost     shop/cart rule canary"} {
+	for _, want := range []string{"decision     allow, forward\n", "route        shop/cart rule stable", "backend      cart-v1.shop.svc.cluster.local|80 weight 1, 2 endpoints\n", "won      shop/cart rule stable", "lost     shop/cart rule canary"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("no %q in %v\n%s", want, err, out)
 		}
@@ -71,6 +71,18 @@ func TestExplainText(t *testing.T) {
 	for _, want := range []string{"decision     allow, close (route_not_found)", `lost     shop/beta rule 0: server name beta.example or *.beta.example  (the server name is "evil.example")`} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("no %q in %v\n%s", want, err, out)
+		}
+	}
+	// What an answer has not leaves no gap, and no blank at the end of a line.
+	for want, args := range map[string][]string{
+		"\npolicy       no_allow_match\n":                                         {"--config", "../../examples/jwt", "http://cart.shop/items"},
+		"\nroute        rule 0\n":                                                 {"--config", "../../examples/waypointpolicy", "http://cart.shop/"},
+		"\n  won      rule 0: everything\n":                                       {"--config", "../../examples/jwt", "http://cart.shop/items"},
+		"\nbackend      cart-v2.shop.svc.cluster.local|80 weight 1, 1 endpoint\n": {"--config", "../../examples/canary", "http://cart.shop/", "-H", "x-canary: true"},
+		"tcp://db.shop:5432\ndestination ":                                        {"--config", "../../examples/tls-tcp", "tcp://db.shop:5432"},
+	} {
+		if out, err := explainOf(t, args...); err != nil || !strings.Contains(out, want) || strings.Contains(out, " \n") {
+			t.Errorf("no %q, or a blank behind a line, in %v\n%s", want, err, out)
 		}
 	}
 	for _, args := range [][]string{
@@ -164,7 +176,7 @@ spec: {targetRefs: [{group: "", kind: Service, name: cart}], action: DENY, rules
 		want []string
 	}{
 		{[]string{"GET", "http://cart.shop/items/1", "--from", "clients/curl"}, []string{
-			"decision     allow, forward, status 200", "policy       shop/callers ns[shop]-policy[callers]-rule[0] allow_matched", "audited by   shop/look", "dry run      denied shop/soon",
+			"decision     allow, forward\n", "policy       shop/callers ns[shop]-policy[callers]-rule[0] allow_matched", "audited by   shop/look", "dry run      denied shop/soon",
 			"ALLOW  shop/callers: matched by ns[shop]-policy[callers]-rule[0]", "DENY   shop/soon: matched by ns[shop]-policy[soon]-rule[0] (dry run)"}},
 		{[]string{"POST", "http://cart.shop/items/1/2", "--from", "clients/other", "-H", "authorization: secret"}, []string{
 			"decision     deny, answer, status 403 (rbac_access_denied_matched_policy[none])", "no_allow_match", "ALLOW  shop/callers: no rule matched",
