@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -84,6 +83,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if !watching {
 		s.requests[r.Method+" "+p.Resource]++
 	}
+	s.seen[Request{verb(r.Method, p, watching), p}] = true
 	s.mu.Unlock()
 	if down {
 		panic(http.ErrAbortHandler)
@@ -113,6 +113,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	o, err := s.locked(r, p, decode(body))
 	answer(w, o, err)
+}
+
+// verb is how the API server's authorization names a request.
+func verb(method string, p Place, watching bool) string {
+	switch {
+	case watching:
+		return "watch"
+	case method == http.MethodGet && p.Name == "":
+		return "list"
+	}
+	return map[string]string{
+		http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete",
+	}[method]
 }
 
 func (s *Server) locked(r *http.Request, p Place, body Object) (Object, error) {
@@ -152,6 +165,9 @@ func (s *Server) do(r *http.Request, p Place, body Object) (Object, error) {
 		}
 		return s.store(p, body), nil
 	case http.MethodDelete:
+		if pre, ok := body["preconditions"].(map[string]any); ok && old != nil && pre["uid"] != metaOf(old)["uid"] {
+			return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("the uid is another object's"))
+		}
 		if !s.remove(p) {
 			return nil, apierrors.NewNotFound(p.resource(), p.Name)
 		}
@@ -166,6 +182,9 @@ func (s *Server) do(r *http.Request, p Place, body Object) (Object, error) {
 	if v := text(metaOf(body)["resourceVersion"]); v != "" && old != nil && v != text(metaOf(old)["resourceVersion"]) {
 		return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("the object has been modified"))
 	}
+	if uid := text(metaOf(body)["uid"]); uid != "" && (old == nil || uid != text(metaOf(old)["uid"])) {
+		return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("the uid is another object's"))
+	}
 	if r.Method == http.MethodPut {
 		next := body
 		if p.Sub == "status" {
@@ -178,56 +197,6 @@ func (s *Server) do(r *http.Request, p Place, body Object) (Object, error) {
 		return nil, apierrors.NewBadRequest("only server-side apply is known here")
 	}
 	return s.apply(p, old, body, r.URL.Query().Get("fieldManager")), nil
-}
-
-// apply merges what a manager wants; mu is held.
-func (s *Server) apply(p Place, old, body Object, manager string) Object {
-	next := clone(old)
-	if next == nil {
-		next = Object{"metadata": Object{}}
-	}
-	fields := Object{}
-	for k, v := range body {
-		switch {
-		case p.Sub == "status" && k != "status":
-		case p.Sub == "" && k == "status":
-		default:
-			merge(next, k, v)
-			if m, ok := v.(map[string]any); ok && k == "status" {
-				inner := Object{}
-				for f := range m {
-					inner["f:"+f] = Object{}
-				}
-				fields["f:status"] = inner
-			}
-		}
-	}
-	m := metaOf(next)
-	delete(m, "resourceVersion")
-	managed, _ := m["managedFields"].([]any)
-	managed = slices.DeleteFunc(managed, func(x any) bool {
-		e, ok := x.(map[string]any)
-		return ok && e["manager"] == manager && e["subresource"] == any(p.Sub)
-	})
-	m["managedFields"] = append(managed, Object{
-		"manager": manager, "operation": "Apply", "apiVersion": body["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": fields, "subresource": p.Sub,
-	})
-	if old != nil {
-		m["resourceVersion"] = metaOf(old)["resourceVersion"]
-	}
-	return s.store(p, next)
-}
-
-func merge(into Object, k string, v any) {
-	have, ok := into[k].(map[string]any)
-	want, ok2 := v.(map[string]any)
-	if !ok || !ok2 {
-		into[k] = v
-		return
-	}
-	for f, x := range want {
-		merge(have, f, x)
-	}
 }
 
 func (s *Server) tokenReview(body Object) Object {
@@ -306,84 +275,4 @@ func answer(w http.ResponseWriter, o Object, err error) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(o)
-}
-
-// watch streams events, at first the objects there are if it is asked to.
-func (s *Server) watch(w http.ResponseWriter, r *http.Request, p Place) {
-	q := r.URL.Query()
-	from, _ := strconv.ParseInt(q.Get("resourceVersion"), 10, 64)
-	s.mu.Lock()
-	epoch := s.epoch
-	var first []any
-	switch {
-	case q.Get("sendInitialEvents") == "true":
-		first = s.selected(p, r)
-		if first == nil {
-			first = []any{}
-		}
-		from = s.version
-	case from == 0:
-		from = s.version
-	case from < s.compacted:
-		s.mu.Unlock()
-		answer(w, nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, s.compacted)))
-		return
-	}
-	s.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
-	out := json.NewEncoder(w)
-	send := func(kind string, o any) bool {
-		if out.Encode(Object{"type": kind, "object": o}) != nil {
-			return false
-		}
-		w.(http.Flusher).Flush()
-		return true
-	}
-	w.WriteHeader(http.StatusOK)
-	w.(http.Flusher).Flush()
-	if first != nil {
-		for _, o := range first {
-			send("ADDED", o)
-		}
-		kind := "Bookmark"
-		if len(first) > 0 {
-			kind = text(first[0].(map[string]any)["kind"])
-		} else if k, ok := kinds[p.Resource]; ok {
-			kind = k
-		}
-		send("BOOKMARK", Object{"kind": kind, "apiVersion": p.apiVersion(), "metadata": Object{
-			"resourceVersion": strconv.FormatInt(from, 10), "annotations": Object{"k8s.io/initial-events-end": "true"}}})
-	}
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		var news []event
-		for _, e := range s.events {
-			if e.version > from && p.covers(e.place) && matches(e.object, r) {
-				news = append(news, e)
-			}
-		}
-		if n := len(s.events); n > 0 {
-			from = max(from, s.events[n-1].version)
-		}
-		s.mu.Unlock()
-		for _, e := range news {
-			if !send(e.kind, e.object) {
-				return
-			}
-		}
-		select {
-		case <-changed:
-		case <-epoch:
-			return
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
-// kinds are those of core resources, of which a bookmark must be.
-var kinds = map[string]string{
-	"namespaces": "Namespace", "nodes": "Node", "services": "Service", "pods": "Pod", "configmaps": "ConfigMap",
-	"endpointslices": "EndpointSlice", "secrets": "Secret", "serviceaccounts": "ServiceAccount",
 }

@@ -35,6 +35,7 @@ type Server struct {
 	before    func(method string, p Place) error
 	review    func(token string) (user string)
 	requests  map[string]int // by method and resource
+	seen      map[Request]bool
 	denied    map[string]bool
 }
 
@@ -54,7 +55,7 @@ func (p Place) key() string {
 
 // New starts a server.
 func New() *Server {
-	s := &Server{version: 100, objects: map[string]Object{}, changed: make(chan struct{}), epoch: make(chan struct{}), requests: map[string]int{}, denied: map[string]bool{}}
+	s := &Server{version: 100, objects: map[string]Object{}, changed: make(chan struct{}), epoch: make(chan struct{}), requests: map[string]int{}, seen: map[Request]bool{}, denied: map[string]bool{}}
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	return s
 }
@@ -130,6 +131,19 @@ func (s *Server) Review(f func(token string) (user string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.review = f
+}
+
+// Request is what somebody asked, by the verb that a right for it has.
+type Request struct {
+	Verb string
+	Place
+}
+
+// Seen returns all that was asked so far.
+func (s *Server) Seen() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.seen))
 }
 
 // Requests counts requests by "METHOD resource".
@@ -222,6 +236,9 @@ func (s *Server) store(p Place, o Object) Object {
 			o["status"] = old["status"]
 		}
 	}
+	if spec, ok := o["spec"].(map[string]any); ok && p.Resource == "deployments" && spec["replicas"] == nil {
+		spec["replicas"] = int64(1) // the API's default
+	}
 	if old != nil && sameBut(old, o) {
 		return clone(old)
 	}
@@ -286,12 +303,11 @@ func same(a, b any) bool {
 	return string(x) == string(y)
 }
 
-// sameBut compares without the resourceVersion and the managed fields.
+// sameBut compares without the resourceVersion.
 func sameBut(a, b Object) bool {
 	x, y := clone(a), clone(b)
 	for _, o := range []Object{x, y} {
 		delete(metaOf(o), "resourceVersion")
-		delete(metaOf(o), "managedFields")
 	}
 	return same(x, y)
 }
