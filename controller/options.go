@@ -40,7 +40,7 @@ type Options struct {
 	Mesh     config.Mesh
 
 	// Provision says what waypoints are made like. Controller, Audience and Mesh are
-	// filled in. Without an image no waypoint is made.
+	// filled in. Without an image no waypoint is made: others run them.
 	Provision provision.Settings
 
 	StatusPerSecond float32 // status writes; 0: 20
@@ -86,9 +86,6 @@ func (o *Options) fill() error {
 	if err := loopback(o.DebugAddr); err != nil {
 		return err
 	}
-	if o.Provision.Image == "" {
-		return nil
-	}
 	p := &o.Provision
 	p.ControllerName = cmp.Or(p.ControllerName, provision.ControllerName)
 	p.Controller = cmp.Or(p.Controller, net.JoinHostPort(o.Service+"."+o.Namespace+".svc", portOf(o.FeedAddr)))
@@ -96,6 +93,9 @@ func (o *Options) fill() error {
 	p.Mesh = provision.Mesh{
 		TrustDomain: m.TrustDomain, TrustAliases: m.TrustAliases, RootNamespace: m.RootNamespace,
 		Domain: m.Domain, ClusterID: m.ClusterID, Network: m.Network,
+	}
+	if p.Image == "" {
+		return nil
 	}
 	return p.Check()
 }

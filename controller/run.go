@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	wg.Go(func() { watcher.Run(ctx) })
 	wg.Go(func() {
-		elect.run(ctx, func(ctx context.Context) { write(ctx, maker, engine, certs, o.Provision.Image != "") })
+		elect.run(ctx, func(ctx context.Context) { write(ctx, maker, engine, certs) })
 	})
 	if o.listening != nil {
 		o.listening(feedLn.Addr(), metricsLn.Addr())
@@ -135,22 +135,20 @@ func (o *Options) certificates(ctx context.Context, wg *sync.WaitGroup) (pki.Sou
 }
 
 // write is the work of the elected replica.
-func write(ctx context.Context, maker *provision.Reconciler, engine *status.Engine, certs pki.Source, provisions bool) {
+func write(ctx context.Context, maker *provision.Reconciler, engine *status.Engine, certs pki.Source) {
 	var wg sync.WaitGroup
-	if provisions {
-		wg.Go(func() { maker.Run(ctx) })
-		wg.Go(func() {
-			for {
-				changed := certs.Changed()
-				maker.Refresh()
-				select {
-				case <-ctx.Done():
-					return
-				case <-changed:
-				}
+	wg.Go(func() { maker.Run(ctx) })
+	wg.Go(func() {
+		for {
+			changed := certs.Changed()
+			maker.Refresh()
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
 			}
-		})
-	}
+		}
+	})
 	wg.Go(func() { engine.Run(ctx) })
 	wg.Wait()
 }

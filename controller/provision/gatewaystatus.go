@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // outcome is what became of a Gateway's objects.
 type outcome struct {
+	made       bool   // waypoints are made here, not by others
 	parameters error  // why they cannot be used
 	taken      string // an object of the same name that is not ours
 	apply      error  // why something could not be applied
@@ -23,25 +26,20 @@ func describe(gw *Gateway, o outcome, stands json.RawMessage) *gatewayStatus {
 	gen := gw.Metadata.Generation
 	st := &gatewayStatus{Conditions: []condition{}, Listeners: []listenerStatus{}}
 	listeners := checkListeners(gw)
-	valid := false
 	var broken []string
 	for _, l := range listeners {
-		if l.err == "" {
-			valid = true
-		} else {
+		if l.err != "" {
 			broken = append(broken, l.name)
 		}
 	}
-	programmed := o.parameters == nil && o.taken == "" && o.apply == nil && valid && o.available > 0 && len(o.addresses) > 0
+	wrong := refused(gw)
 
 	var accepted condition
 	switch {
 	case o.parameters != nil:
 		accepted = is("Accepted", false, "InvalidParameters", o.parameters.Error(), gen)
-	case len(gw.Spec.Addresses) > 0:
-		accepted = is("Accepted", false, "UnsupportedAddress", "a waypoint has the address of its Service: remove spec.addresses", gen)
-	case !valid:
-		accepted = is("Accepted", false, "ListenersNotValid", "no listener has protocol HBONE and port 15008", gen)
+	case wrong != nil:
+		accepted = is("Accepted", false, wrong.reason, wrong.message, gen)
 	case len(broken) > 0:
 		accepted = is("Accepted", true, "ListenersNotValid", "listeners that a waypoint does not have: "+strings.Join(broken, ", "), gen)
 	default:
@@ -58,6 +56,7 @@ func describe(gw *Gateway, o outcome, stands json.RawMessage) *gatewayStatus {
 	} else {
 		st.Addresses = have.Addresses
 	}
+	programmed := false
 	switch {
 	case accepted.Status == "False":
 		st.Conditions = append(st.Conditions, is("Programmed", false, "Invalid", "the Gateway is not accepted", gen))
@@ -65,11 +64,14 @@ func describe(gw *Gateway, o outcome, stands json.RawMessage) *gatewayStatus {
 		st.Conditions = append(st.Conditions, is("Programmed", false, "NoResources", o.taken+" exists and belongs to someone else; rename the Gateway or remove it", gen))
 	case o.apply != nil:
 		st.Conditions = append(st.Conditions, is("Programmed", false, "NoResources", o.apply.Error(), gen))
+	case len(o.addresses) == 0 && !o.made:
+		st.Conditions = append(st.Conditions, is("Programmed", false, "AddressNotAssigned", "there is no Service "+gw.Metadata.Name+" with an address and port 15008, which whoever runs the waypoint makes", gen))
 	case len(o.addresses) == 0:
 		st.Conditions = append(st.Conditions, is("Programmed", false, "AddressNotAssigned", "the Service has no address yet", gen))
 	case o.available == 0:
 		st.Conditions = append(st.Conditions, is("Programmed", false, "Pending", "no replica of the waypoint is ready", gen))
 	default:
+		programmed = true
 		st.Conditions = append(st.Conditions, is("Programmed", true, "Programmed", fmt.Sprintf("the waypoint serves at %s", o.addresses[0].Value), gen))
 	}
 
@@ -106,6 +108,22 @@ func describe(gw *Gateway, o outcome, stands json.RawMessage) *gatewayStatus {
 		st.Listeners = append(st.Listeners, ls)
 	}
 	return st
+}
+
+// refusal is why a Gateway is no waypoint.
+type refusal struct{ reason, message string }
+
+// refused tells why a Gateway is no waypoint; nil: it is one.
+func refused(gw *Gateway) *refusal {
+	switch {
+	case len(validation.IsDNS1123Label(gw.Metadata.Name)) > 0:
+		return &refusal{"Invalid", "a waypoint's Service, and a label of its pods, have the Gateway's name: at most 63 letters, digits and hyphens, without a dot"}
+	case len(gw.Spec.Addresses) > 0:
+		return &refusal{"UnsupportedAddress", "a waypoint has the address of its Service: remove spec.addresses"}
+	case !slices.ContainsFunc(checkListeners(gw), func(l listener) bool { return l.err == "" }):
+		return &refusal{"ListenersNotValid", "no listener has protocol HBONE and port 15008"}
+	}
+	return nil
 }
 
 // listener is a listener as it was judged.

@@ -12,11 +12,11 @@ import (
 // all that is applied.
 const ControllerName = "waypoint.dev/gateway-controller"
 
-// Settings say what every waypoint of this controller has in common. Image and
-// Controller are required.
+// Settings say what every waypoint of this controller has in common. Controller is
+// required where there is an image.
 type Settings struct {
-	ControllerName string // empty: ControllerName
-	Image          string
+	ControllerName string            // empty: ControllerName
+	Image          string            // empty: waypoints are run by others, and only Gateways' statuses are kept
 	PullPolicy     corev1.PullPolicy // empty: the API server's default
 
 	Controller string // host:port at which waypoints reach the controller's object server
@@ -68,7 +68,7 @@ type Identity struct {
 	Cert, Key, CAFile string
 }
 
-// Check reports what is missing.
+// Check reports what is missing for making waypoints.
 func (s *Settings) Check() error {
 	if s.Image == "" {
 		return fmt.Errorf("an image for the waypoints is required")

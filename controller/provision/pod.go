@@ -53,7 +53,7 @@ func (r *renderer) pod() (*corev1.PodSpec, error) {
 		args = append(args, "--network="+r.Mesh.Network)
 	}
 	volumes := []corev1.Volume{
-		{Name: "controller-ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: r.trustName()}}}},
+		{Name: "controller-ca", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: trustName(name)}}}},
 		projected("token", r.Audience),
 	}
 	mounts := []corev1.VolumeMount{

@@ -4,28 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/maphash"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"waypoint.dev/waypoint/config/kube"
-	"waypoint.dev/waypoint/controller/watch"
 )
 
 var (
 	gatewayResource = schema.GroupVersionResource{Group: gatewayGroup, Version: "v1", Resource: "gateways"}
 	classResource   = schema.GroupVersionResource{Group: gatewayGroup, Version: "v1", Resource: "gatewayclasses"}
 )
-
-// taken is the error of an object that belongs to someone else.
-type taken struct{ what string }
-
-func (t taken) Error() string { return t.what + " exists and belongs to someone else" }
 
 // view is what reconcile needs to know of one Gateway.
 type view struct {
@@ -58,6 +49,12 @@ func (r *Reconciler) look(n name) (v view, act, foreign bool) {
 	if !ours {
 		return v, len(v.children) > 0, true
 	}
+	if !r.makes() {
+		if c := r.services[n]; c != nil {
+			v.children = append(v.children, c)
+		}
+		return v, true, false
+	}
 	v.input.Gateway = g.spec
 	var ready, readyToo bool
 	if v.input.Class, ready, v.params = r.parameters(r.classes[g.spec.Spec.GatewayClassName].spec.Spec.ParametersRef, ""); !ready {
@@ -83,13 +80,18 @@ func (r *Reconciler) reconcile(ctx context.Context, n name) error {
 		return nil
 	}
 	if foreign {
+		// Whoever has it now says what becomes of it. This comes first: with the objects
+		// gone nothing would lead here again.
+		if err := r.applyStatus(ctx, gatewayResource, "Gateway", n, struct{}{}); err != nil {
+			return err
+		}
 		return r.remove(ctx, v.children, func(*child) bool { return true })
 	}
 	if !v.gw.spec.Metadata.DeletionTimestamp.IsZero() {
 		return nil
 	}
 	o := outcome{parameters: v.params, attached: v.attached}
-	if !slices.ContainsFunc(checkListeners(v.gw.spec), func(l listener) bool { return l.err == "" }) || len(v.gw.spec.Spec.Addresses) > 0 {
+	if !r.makes() || refused(v.gw.spec) != nil {
 		// What is there stays: a slip in a listener is no reason to cut a namespace off.
 		return r.report(ctx, n, v, o)
 	}
@@ -102,120 +104,32 @@ func (r *Reconciler) reconcile(ctx context.Context, n name) error {
 		objs, err := Render(&s, v.input)
 		if err != nil {
 			o.parameters = err
-		} else if again = r.applyAll(ctx, v.gw.spec, objs, v.children); again != nil {
-			var t taken
-			if errors.As(again, &t) {
-				o.taken = t.what
-			} else {
-				o.apply = again
-			}
+		} else {
+			again = r.applyAll(ctx, v.gw.spec, objs, v.children)
 		}
+	}
+	var t taken
+	switch {
+	case again == nil:
+	case apierrors.HasStatusCause(again, corev1.NamespaceTerminatingCause):
+		return nil // the Gateway goes with its namespace
+	case errors.As(again, &t):
+		o.taken = t.what
+	case passing(again):
+		return again // what stands goes on, and so does what was said of it
+	case apierrors.IsInvalid(again) && len(v.input.Class)+len(v.input.Own) > 0:
+		o.parameters = again
+	default:
+		o.apply = again
 	}
 	return errors.Join(again, r.report(ctx, n, v, o))
 }
 
-// applyAll applies what is wanted and removes what is not any more.
-func (r *Reconciler) applyAll(ctx context.Context, gw *Gateway, objs []*unstructured.Unstructured, children []*child) error {
-	wanted := map[kube.Key]bool{}
-	for _, u := range objs {
-		k := childKind(u.GetKind())
-		key := kube.Key{Group: k.Group, Kind: k.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}
-		wanted[key] = true
-		if err := r.apply(ctx, gw, k, key, u, children); err != nil {
-			return err
-		}
-	}
-	return r.remove(ctx, children, func(c *child) bool { return !wanted[c.key] })
-}
-
-var seed = maphash.MakeSeed()
-
-// apply makes one object as rendered, unless it is so already.
-func (r *Reconciler) apply(ctx context.Context, gw *Gateway, k watch.Kind, key kube.Key, u *unstructured.Unstructured, children []*child) error {
-	raw, err := json.Marshal(u.Object)
-	if err != nil {
-		return err
-	}
-	sum := maphash.Bytes(seed, raw)
-	owned := slices.IndexFunc(children, func(c *child) bool { return c.key == key })
-	if last, ok := r.applied[key]; ok && owned >= 0 && last == (applied{sum, children[owned].sum}) {
-		return nil
-	}
-	client := r.opts.Client.Resource(k.GVR()).Namespace(key.Namespace)
-	if owned < 0 {
-		if err := r.mayTake(ctx, gw, k, key); err != nil {
-			return err
-		}
-	}
-	res, err := client.Apply(ctx, key.Name, u, metav1.ApplyOptions{FieldManager: r.opts.Settings.ControllerName, Force: true})
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	if owned < 0 {
-		r.log.Info("made", "object", key.String(), "gateway", gw.Metadata.Name)
-	}
-	it, err := watch.NewItem(k, res)
-	if err != nil {
-		return err
-	}
-	r.applied[key] = applied{sum, it.Sum()}
-	return nil
-}
-
-// mayTake looks whether the name is free, or the object is this Gateway's already.
-func (r *Reconciler) mayTake(ctx context.Context, gw *Gateway, k watch.Kind, key kube.Key) error {
-	u, err := r.opts.Client.Resource(k.GVR()).Namespace(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	for _, o := range u.GetOwnerReferences() {
-		switch {
-		case o.UID == gw.Metadata.UID:
-			return nil
-		case o.Kind == "Gateway" && o.Name == gw.Metadata.Name && u.GetLabels()[LabelManagedBy] == ManagedBy:
-			return fmt.Errorf("%s still belongs to a deleted Gateway of the same name; waiting for it to go", key)
-		}
-	}
-	// Whoever made an account for the waypoint, with rights of its own, says so by
-	// the label.
-	if key.Kind == "ServiceAccount" && len(u.GetOwnerReferences()) == 0 && u.GetLabels()[labelGateway] == gw.Metadata.Name {
-		return nil
-	}
-	return taken{key.String()}
-}
-
-// remove deletes owned objects.
-func (r *Reconciler) remove(ctx context.Context, children []*child, which func(*child) bool) error {
-	var errs []error
-	for _, c := range children {
-		if !which(c) {
-			continue
-		}
-		err := r.opts.Client.Resource(c.kind.GVR()).Namespace(c.key.Namespace).Delete(ctx, c.key.Name, metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, fmt.Errorf("%s: %w", c.key, err))
-			continue
-		}
-		delete(r.applied, c.key)
-		r.log.Info("removed", "object", c.key.String(), "gateway", c.gateway)
-	}
-	return errors.Join(errs...)
-}
-
-// forget drops what is remembered of a Gateway that is gone.
-func (r *Reconciler) forget(n name) {
-	for k := range r.applied {
-		if k.Namespace == n.namespace && (k.Name == n.name || k.Name == (&renderer{gw: &Gateway{Metadata: metav1.ObjectMeta{Name: n.name}}}).trustName()) {
-			delete(r.applied, k)
-		}
-	}
-}
-
 // report writes the Gateway's status if it is not so already.
 func (r *Reconciler) report(ctx context.Context, n name, v view, o outcome) error {
+	if !r.makes() && len(v.children) > 0 {
+		o.available = 1 // how it does is for whoever runs it to say
+	}
 	for _, c := range v.children {
 		switch c.key.Kind {
 		case "Deployment":
@@ -229,6 +143,7 @@ func (r *Reconciler) report(ctx context.Context, n name, v view, o outcome) erro
 			}
 		}
 	}
+	o.made = r.makes()
 	st := describe(v.gw.spec, o, v.gw.status)
 	if st.settle(r.now(), v.gw.status) {
 		return nil
@@ -268,7 +183,7 @@ func (r *Reconciler) reconcileClass(ctx context.Context, className string) error
 	ours, _ := r.ours(className)
 	var perr error
 	ready := true
-	if c != nil && ours {
+	if c != nil && ours && r.makes() {
 		_, ready, perr = r.parameters(c.spec.Spec.ParametersRef, "")
 	}
 	r.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +28,8 @@ type Options struct {
 type name struct{ namespace, name string }
 
 // Reconciler keeps the objects and the status of every Gateway of our class. It is
-// a [watch.Sink] of Gateways and GatewayClasses, and ignores other kinds.
+// a [watch.Sink] of Gateways, GatewayClasses and, where it makes no waypoints, of
+// their Services; it ignores other kinds.
 type Reconciler struct {
 	// Fixed after New.
 	opts Options
@@ -40,6 +40,7 @@ type Reconciler struct {
 	queue    workqueue.TypedRateLimitingInterface[name] // guarded by mu; nil while nothing runs
 	gateways map[name]*gateway                          // guarded by mu
 	classes  map[string]*class                          // guarded by mu
+	services map[name]*child                            // guarded by mu; of all waypoints, where others run them
 	children map[kube.Key]*child                        // guarded by mu
 	params   map[name]*parameters                       // guarded by mu
 	attached map[name]int32                             // guarded by mu
@@ -67,12 +68,16 @@ func New(o Options) *Reconciler {
 	}
 	return &Reconciler{
 		opts: o, log: o.Log, now: time.Now,
-		gateways: map[name]*gateway{}, classes: map[string]*class{}, children: map[kube.Key]*child{},
+		gateways: map[name]*gateway{}, classes: map[string]*class{}, services: map[name]*child{}, children: map[kube.Key]*child{},
 		params: map[name]*parameters{}, attached: map[name]int32{}, applied: map[kube.Key]applied{},
 	}
 }
 
-// Put takes Gateways and GatewayClasses.
+// makes reports whether waypoints are made. Without an image they are not: others run
+// them, and only the status is kept here.
+func (r *Reconciler) makes() bool { return r.opts.Settings.Image != "" }
+
+// Put takes Gateways, GatewayClasses and Services.
 func (r *Reconciler) Put(it *watch.Item, _ bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,6 +85,10 @@ func (r *Reconciler) Put(it *watch.Item, _ bool) {
 }
 
 func (r *Reconciler) put(it *watch.Item) {
+	if r.follows(it.Key.Group, it.Key.Kind) && it.Key.Kind == "Service" {
+		r.putService(it)
+		return
+	}
 	if it.Key.Group != gatewayGroup {
 		return
 	}
@@ -112,10 +121,12 @@ func (r *Reconciler) Delete(k kube.Key) {
 }
 
 func (r *Reconciler) drop(k kube.Key) {
-	if k.Group != gatewayGroup {
+	if !r.follows(k.Group, k.Kind) {
 		return
 	}
 	switch k.Kind {
+	case "Service":
+		r.dropService(name{k.Namespace, k.Name})
 	case "Gateway":
 		n := name{k.Namespace, k.Name}
 		delete(r.gateways, n)
@@ -127,9 +138,20 @@ func (r *Reconciler) drop(k kube.Key) {
 	}
 }
 
-// Replace takes all Gateways or classes.
+// follows reports whether a kind matters here.
+func (r *Reconciler) follows(group, kind string) bool {
+	switch kind {
+	case "Gateway", "GatewayClass":
+		return group == gatewayGroup
+	case "Service":
+		return group == "" && !r.makes()
+	}
+	return false
+}
+
+// Replace takes all objects of a kind.
 func (r *Reconciler) Replace(group, kind string, items []*watch.Item) {
-	if group != gatewayGroup || kind != "Gateway" && kind != "GatewayClass" {
+	if !r.follows(group, kind) {
 		return
 	}
 	r.mu.Lock()
@@ -139,19 +161,33 @@ func (r *Reconciler) Replace(group, kind string, items []*watch.Item) {
 		have[it.Key] = true
 		r.put(it)
 	}
-	if kind == "Gateway" {
-		for n := range r.gateways {
-			if k := (kube.Key{Group: group, Kind: kind, Namespace: n.namespace, Name: n.name}); !have[k] {
-				r.drop(k)
-			}
-		}
-		return
-	}
-	for n := range r.classes {
-		if k := (kube.Key{Group: group, Kind: kind, Name: n}); !have[k] {
+	for _, k := range r.known(group, kind) {
+		if !have[k] {
 			r.drop(k)
 		}
 	}
+}
+
+// known lists the objects of a kind that are remembered.
+func (r *Reconciler) known(group, kind string) (out []kube.Key) {
+	add := func(n name) {
+		out = append(out, kube.Key{Group: group, Kind: kind, Namespace: n.namespace, Name: n.name})
+	}
+	switch kind {
+	case "Gateway":
+		for n := range r.gateways {
+			add(n)
+		}
+	case "GatewayClass":
+		for n := range r.classes {
+			add(name{"", n})
+		}
+	case "Service":
+		for n := range r.services {
+			add(n)
+		}
+	}
+	return out
 }
 
 // Synced has nothing to do: each Gateway is looked at for itself.
@@ -233,8 +269,12 @@ func (r *Reconciler) Run(ctx context.Context) {
 	defer cancel()
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[name](200*time.Millisecond, time.Minute))
 	var wg sync.WaitGroup
-	synced := make(chan struct{}, len(childKinds))
-	for _, k := range childKinds {
+	kinds := childKinds
+	if !r.makes() {
+		kinds = nil
+	}
+	synced := make(chan struct{}, len(kinds))
+	for _, k := range kinds {
 		wg.Go(func() {
 			sink := &childSink{r: r, kind: k, synced: synced}
 			watch.Follow(ctx, r.opts.Client, k, watch.Selection{Labels: LabelManagedBy + "=" + ManagedBy}, sink, r.log)
@@ -242,7 +282,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 	wg.Go(func() {
 		// Only with all its objects in sight can a Gateway be judged.
-		for range childKinds {
+		for range kinds {
 			select {
 			case <-synced:
 			case <-ctx.Done():
@@ -296,55 +336,6 @@ func (r *Reconciler) work(ctx context.Context, wg *sync.WaitGroup, queue workque
 		}
 	}
 }
-
-// childSink files what carries our labels.
-type childSink struct {
-	r      *Reconciler
-	kind   watch.Kind
-	synced chan<- struct{}
-}
-
-func (s *childSink) Put(it *watch.Item, _ bool) {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	s.put(it)
-}
-
-func (s *childSink) put(it *watch.Item) {
-	c := newChild(s.kind, it)
-	s.r.children[it.Key] = c
-	s.r.wake(name{it.Key.Namespace, c.gateway})
-}
-
-func (s *childSink) Delete(k kube.Key) {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	s.drop(k)
-}
-
-func (s *childSink) drop(k kube.Key) {
-	if c := s.r.children[k]; c != nil {
-		delete(s.r.children, k)
-		s.r.wake(name{k.Namespace, c.gateway})
-	}
-}
-
-func (s *childSink) Replace(group, kind string, items []*watch.Item) {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	have := map[kube.Key]bool{}
-	for _, it := range items {
-		have[it.Key] = true
-		s.put(it)
-	}
-	for _, k := range slices.Collect(maps.Keys(s.r.children)) {
-		if k.Group == group && k.Kind == kind && !have[k] {
-			s.drop(k)
-		}
-	}
-}
-
-func (s *childSink) Synced() { s.synced <- struct{}{} }
 
 // ControllerName is the controllerName of the classes that this Reconciler serves.
 func (r *Reconciler) ControllerName() string { return r.opts.Settings.ControllerName }

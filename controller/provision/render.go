@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
 )
 
 // Labels of what is made.
@@ -78,7 +80,13 @@ func (r *renderer) objects() ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	scaled = scaled && (r.MaxReplicas > r.Replicas || r.says(keyHPA))
+	switch r.saidLast() {
+	case keyHPA:
+	case keyDeployment:
+		scaled = false
+	default:
+		scaled = r.MaxReplicas > r.Replicas
+	}
 	budgeted, err := overlay(pdb, keyPDB, r.layers...)
 	if err != nil {
 		return nil, err
@@ -91,7 +99,7 @@ func (r *renderer) objects() ([]*unstructured.Unstructured, error) {
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: r.meta(),
 		Data: map[string]string{trustFile: string(r.Roots)},
 	}
-	trust.Name = r.trustName()
+	trust.Name = trustName(r.gw.Metadata.Name)
 	all := []any{account, trust, service, deployment}
 	if scaled {
 		all = append(all, hpa)
@@ -126,14 +134,26 @@ func (r *renderer) pin(d *appsv1.Deployment, s *corev1.Service) {
 	t.Spec.ServiceAccountName, t.Spec.DeprecatedServiceAccount = r.gw.Metadata.Name, ""
 }
 
-// says reports whether a layer has a patch, the last one that says anything.
-func (r *renderer) says(key string) bool {
+// saidLast returns which parameter says last how many replicas there are to be: that of
+// the autoscaler, or that of the Deployment by its replicas; empty if none does. Who asks
+// for a number of replicas, as one does under Istio, which makes no autoscaler of its own
+// accord, gets that number.
+func (r *renderer) saidLast() string {
 	for _, l := range slices.Backward(r.layers) {
-		if text, ok := l[key]; ok {
-			return text != none
+		if strings.TrimSpace(l[keyHPA]) != "" {
+			return keyHPA
+		}
+		var d struct {
+			Spec struct {
+				Replicas *int32 `json:"replicas"`
+			} `json:"spec"`
+		}
+		// A patch that cannot be read was refused before.
+		if yaml.Unmarshal([]byte(l[keyDeployment]), &d) == nil && d.Spec.Replicas != nil {
+			return keyDeployment
 		}
 	}
-	return false
+	return ""
 }
 
 func (r *renderer) labels() map[string]string {
@@ -164,7 +184,8 @@ func (r *renderer) selector() map[string]string {
 	return map[string]string{labelGateway: r.gw.Metadata.Name}
 }
 
-func (r *renderer) trustName() string { return r.gw.Metadata.Name + "-waypoint-controller-ca" }
+// trustName is the ConfigMap by which a Gateway's waypoint knows the controller.
+func trustName(gateway string) string { return gateway + "-waypoint-controller-ca" }
 
 // seal turns an object into what is applied. Name, namespace, owner and the labels
 // by which it is found again are not for parameters to change.
@@ -179,7 +200,7 @@ func (r *renderer) seal(obj any) (*unstructured.Unstructured, error) {
 	}
 	delete(u.Object, "status")
 	if u.GetKind() == "ConfigMap" {
-		u.SetName(r.trustName())
+		u.SetName(trustName(r.gw.Metadata.Name))
 	} else {
 		u.SetName(r.gw.Metadata.Name)
 	}
