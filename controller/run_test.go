@@ -39,7 +39,7 @@ type replica struct {
 	done          chan error
 }
 
-func run(t *testing.T, s *apitest.Server, name string) *replica {
+func run(t *testing.T, s *apitest.Server, name string, change ...func(*Options)) *replica {
 	t.Helper()
 	core, dyn := s.Clients()
 	r := &replica{done: make(chan error, 1)}
@@ -52,6 +52,9 @@ func run(t *testing.T, s *apitest.Server, name string) *replica {
 			Identity: provision.Identity{Mode: provision.IdentityIstiod, CAAddress: "ca:1"}},
 		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond,
 		listening: func(feed, metrics net.Addr) { r.feed, r.metrics = feed.String(), metrics.String(); close(up) },
+	}
+	for _, c := range change {
+		c(&o)
 	}
 	go func() { r.done <- Run(ctx, o) }()
 	select {
@@ -165,24 +168,19 @@ func TestServerAway(t *testing.T) {
 	a.end(t)
 }
 
-// TestFeedNeedsAToken calls the feed as a waypoint does, by the roots that its
-// ConfigMap holds.
-func TestFeedNeedsAToken(t *testing.T) {
-	s := server(t)
-	a := run(t, s, "a")
-	defer a.end(t)
-	eventually(t, "roots", func() bool { return s.Get("", "configmaps", "shop", "waypoint-waypoint-controller-ca") != nil })
-	roots := s.Get("", "configmaps", "shop", "waypoint-waypoint-controller-ca")["data"].(map[string]any)["ca.crt"].(string)
+// asker returns how to call a replica's feed as a waypoint does, by the roots given.
+func (r *replica) asker(t *testing.T, roots []byte) func(token string, gw config.Owner) (*discovery.DeltaDiscoveryResponse, error) {
+	t.Helper()
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM([]byte(roots)) {
-		t.Fatal(roots)
+	if !pool.AppendCertsFromPEM(roots) {
+		t.Fatalf("no roots: %s", roots)
 	}
-	conn, err := grpc.NewClient(a.feed, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "waypoint-controller.sys.svc", NextProtos: []string{"h2"}})))
+	conn, err := grpc.NewClient(r.feed, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "waypoint-controller.sys.svc", NextProtos: []string{"h2"}})))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	ask := func(token string, gw config.Owner) (*discovery.DeltaDiscoveryResponse, error) {
+	t.Cleanup(func() { conn.Close() })
+	return func(token string, gw config.Owner) (*discovery.DeltaDiscoveryResponse, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token))
@@ -199,6 +197,21 @@ func TestFeedNeedsAToken(t *testing.T) {
 		}
 		return stream.Recv()
 	}
+}
+
+// trusted waits for the roots that the waypoint's ConfigMap holds.
+func trusted(t *testing.T, s *apitest.Server) []byte {
+	t.Helper()
+	eventually(t, "roots", func() bool { return s.Get("", "configmaps", "shop", "waypoint-waypoint-controller-ca") != nil })
+	return []byte(s.Get("", "configmaps", "shop", "waypoint-waypoint-controller-ca")["data"].(map[string]any)["ca.crt"].(string))
+}
+
+// TestFeedNeedsAToken calls the feed as a waypoint does.
+func TestFeedNeedsAToken(t *testing.T) {
+	s := server(t)
+	a := run(t, s, "a")
+	defer a.end(t)
+	ask := a.asker(t, trusted(t, s))
 	mine := config.Owner{Namespace: "shop", Name: "waypoint"}
 	if _, err := ask("bad", mine); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("a bad token: %v", err)

@@ -11,6 +11,7 @@ import (
 func (s *Server) apply(p Place, old, body Object, manager string) Object {
 	next := clone(old)
 	if next == nil {
+		s.seen[Request{"create", p}] = true // a right of its own, beside that to patch
 		next = Object{"metadata": Object{}}
 	}
 	fields := Object{}

@@ -83,7 +83,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if !watching {
 		s.requests[r.Method+" "+p.Resource]++
 	}
-	s.seen[Request{verb(r.Method, p, watching), p}] = true
+	s.seen[Request{verb(r.Method, p, watching), named(p, r)}] = true
 	s.mu.Unlock()
 	if down {
 		panic(http.ErrAbortHandler)
@@ -113,6 +113,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	o, err := s.locked(r, p, decode(body))
 	answer(w, o, err)
+}
+
+// named is the place that a right is asked for: a list or watch of one name is that
+// object's.
+func named(p Place, r *http.Request) Place {
+	if p.Name == "" {
+		p.Name, _ = strings.CutPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")
+	}
+	return p
 }
 
 // verb is how the API server's authorization names a request.

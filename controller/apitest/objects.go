@@ -39,7 +39,7 @@ func Resource(o Object) string {
 	switch kind {
 	case "GatewayClass":
 		return "gatewayclasses"
-	case "AuthorizationPolicy", "WaypointPolicy", "ServiceEntry", "XBackendTrafficPolicy":
+	case "AuthorizationPolicy", "WaypointPolicy", "ServiceEntry", "WorkloadEntry", "XBackendTrafficPolicy":
 		return strings.ToLower(strings.TrimSuffix(kind, "y")) + "ies"
 	}
 	return strings.ToLower(kind) + "s"
