@@ -59,7 +59,6 @@ func (m StringMatch) compile() (*matcher, error) {
 			c.value = strings.Map(lowerASCII, m.Value)
 		}
 	case MatchRegex:
-		c.fold = false
 		if g, ok := parseGlobRegex(m.Value); ok {
 			c.glob, c.parts = true, g
 			return c, nil
@@ -205,9 +204,6 @@ func parseGlobRegex(re string) (globParts, bool) {
 			if i+1 >= len(re) || (re[i+1] != '*' && re[i+1] != '+') {
 				return g, false
 			}
-			if i+2 < len(re) && strings.IndexByte("*+?{", re[i+2]) >= 0 {
-				return g, false // lazy or repeated
-			}
 			flush()
 			if gap < 0 {
 				gap = 0
@@ -225,12 +221,9 @@ func parseGlobRegex(re string) (globParts, bool) {
 			lit = append(lit, re[i+1])
 			i++
 		case strings.IndexByte("+*?()|[]{}^$\n", c) >= 0 || c >= 0x80:
-			return g, false
+			return g, false // also what repeats the literal or the gap before it
 		default:
 			lit = append(lit, c)
-		}
-		if c != '.' && i+1 < len(re) && strings.IndexByte("*+?{", re[i+1]) >= 0 {
-			return g, false // a repeated literal
 		}
 	}
 	flush()
