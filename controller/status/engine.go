@@ -78,7 +78,8 @@ type Engine struct {
 type held struct {
 	version string
 	status  map[string]any
-	foreign bool // another controller says of an Istio policy what we would say
+	by      []string // who wrote it
+	foreign bool     // another controller says of an Istio policy what we would say
 }
 
 // New returns an Engine that only listens until Run.

@@ -274,6 +274,31 @@ func TestPolicyStatus(t *testing.T) {
 	}
 }
 
+// TestPolicyNoLongerServed takes back what was said of a policy, and leaves what others
+// said: of that policy, and of one that was never ours.
+func TestPolicyNoLongerServed(t *testing.T) {
+	r := start(t, policies)
+	status := func(name string) string {
+		b, _ := json.Marshal(r.Get(groupSecurity, "authorizationpolicies", "shop", name)["status"])
+		return string(b)
+	}
+	r.until(t, "the policy is bound", func() bool { return strings.Contains(status("p"), "bound to Service web") })
+	o := r.Get(groupSecurity, "authorizationpolicies", "shop", "p")
+	st := o["status"].(map[string]any)
+	st["conditions"] = append([]any{apitest.Object{"type": "ZtunnelAccepted", "status": "True", "reason": "Accepted", "message": "z"}}, st["conditions"].([]any)...)
+	r.Put("authorizationpolicies", o)
+	ns := r.Get("", "namespaces", "", "shop")
+	ns["metadata"].(map[string]any)["labels"] = apitest.Object{}
+	r.Put("namespaces", ns)
+	r.until(t, "nothing of ours", func() bool { return !strings.Contains(status("p"), istioCondition) })
+	if s := status("p"); !strings.Contains(s, "ZtunnelAccepted") {
+		t.Errorf("another's condition is gone: %s", s)
+	}
+	if s := status("istiods"); !strings.Contains(s, "bound by istiod") {
+		t.Errorf("istiod's condition is gone: %s", s)
+	}
+}
+
 // TestNothingIsWrittenTwice lets the world stand still and counts writes.
 func TestNothingIsWrittenTwice(t *testing.T) {
 	r := start(t, policies)

@@ -66,7 +66,7 @@ func (e *Engine) put(it *watch.Item, o *kube.Object, content bool) {
 	if !written(it.Key) {
 		return
 	}
-	h := &held{version: it.Version}
+	h := &held{version: it.Version, by: it.Writers}
 	if len(it.Status) > 0 && json.Unmarshal(it.Status, &h.status) != nil {
 		h.status = nil // nothing of it can be kept
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"waypoint.dev/waypoint/config/kube"
+	"waypoint.dev/waypoint/controller/watch"
 )
 
 // attempts is how often a write that others cross is merged again before it waits
@@ -46,12 +48,13 @@ func (e *Engine) merged(k kube.Key, h *held, d *desired) (status map[string]any,
 	}
 	switch k.Group {
 	case groupSecurity:
-		if len(d.istio) == 0 {
-			// What stands may be another controller's: what is not ours to serve is not
-			// ours to take away.
-			return nil, true
+		if len(d.istio) == 0 && !slices.Contains(h.by, e.opts.ControllerName) {
+			return nil, true // what others said is not ours to take away
 		}
 		cs, same := mergeIstio(h.status, d.istio, e.now())
+		if len(cs) == 0 {
+			return map[string]any{}, same
+		}
 		return map[string]any{"conditions": cs}, same
 	case groupGateway:
 		l, same := parents.merge(h.status, e.opts.ControllerName, d.entries, e.now())
@@ -134,7 +137,7 @@ func (e *Engine) keep(k kube.Key, was, h *held) {
 
 func stands(u *unstructured.Unstructured) *held {
 	status, _ := u.Object["status"].(map[string]any)
-	return &held{version: u.GetResourceVersion(), status: status}
+	return &held{version: u.GetResourceVersion(), status: status, by: watch.Writers(u)}
 }
 
 // foreign reports whether another controller, istiod for one, keeps the condition

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,6 +24,8 @@ type Item struct {
 	JSON []byte
 	// Status is the whole status of a kind that has one to write; nil if it is empty.
 	Status json.RawMessage
+	// Writers are the field managers of that status; nil for core kinds.
+	Writers []string
 
 	sum uint64 // of JSON
 }
@@ -45,6 +48,20 @@ func (it *Item) seal() *Item {
 // lastApplied is kubectl's copy of the manifest, which doubles an object.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
+// Writers returns the field managers of an object's status.
+func Writers(u *unstructured.Unstructured) (out []string) {
+	meta, _ := u.Object["metadata"].(map[string]any)
+	managed, _ := meta["managedFields"].([]any)
+	for _, x := range managed {
+		m, _ := x.(map[string]any)
+		if name, ok := m["manager"].(string); ok && m["subresource"] == "status" {
+			// A few names are those of all objects there are.
+			out = append(out, unique.Make(name).Value())
+		}
+	}
+	return out
+}
+
 // custom makes the item of an object that the dynamic client read. It takes u over.
 func custom(k Kind, u *unstructured.Unstructured) (*Item, error) {
 	it := &Item{
@@ -53,6 +70,7 @@ func custom(k Kind, u *unstructured.Unstructured) (*Item, error) {
 		Version:    u.GetResourceVersion(),
 		Generation: u.GetGeneration(),
 	}
+	it.Writers = Writers(u)
 	if meta, ok := u.Object["metadata"].(map[string]any); ok {
 		delete(meta, "managedFields")
 		delete(meta, "resourceVersion")

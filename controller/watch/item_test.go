@@ -92,7 +92,8 @@ func TestCoreKeepsWhatIsRead(t *testing.T) {
 
 func TestCustomKeepsAddresses(t *testing.T) {
 	u := &unstructured.Unstructured{}
-	err := u.UnmarshalJSON([]byte(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"g","namespace":"n","resourceVersion":"5","managedFields":[{}],
+	err := u.UnmarshalJSON([]byte(`{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"g","namespace":"n","resourceVersion":"5",
+		"managedFields":[{},{"manager":"kubectl","subresource":""},{"manager":"a","subresource":"status"},{"manager":"b","subresource":"status"}],
 		"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"x"}},"spec":{},"status":{"addresses":[{"value":"10.0.0.1"}],"listeners":[]}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +105,9 @@ func TestCustomKeepsAddresses(t *testing.T) {
 	const want = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"g","namespace":"n"},"spec":{},"status":{"addresses":[{"value":"10.0.0.1"}]}}`
 	if string(it.JSON) != want {
 		t.Errorf("JSON %s", it.JSON)
+	}
+	if len(it.Writers) != 2 || it.Writers[0] != "a" || it.Writers[1] != "b" {
+		t.Errorf("writers %v", it.Writers)
 	}
 	if !strings.Contains(string(it.Status), "listeners") {
 		t.Errorf("status %s", it.Status)
