@@ -328,7 +328,8 @@ func TestEdits(t *testing.T) {
 		{"x-payload", strings.Split(tok, ".")[1]}, {"x-sub", "bob"}, {"x-group", "g"}, {"x-n", "12345678901234567"}, {"x-flag", "true"}, {"x-f", "1.5"},
 		{"x-list", base64.StdEncoding.EncodeToString([]byte(`["a"]`))}, {"x-nested", base64.StdEncoding.EncodeToString([]byte(`{"group":"g","n":12345678901234567}`))},
 	}
-	if !slices.Equal(res.Set[:len(want)], want) {
+	// Once for each of the three places, and nothing of what cannot be a header.
+	if !slices.Equal(res.Set, slices.Repeat(want, 3)) {
 		t.Errorf("set %v, want %v", res.Set, want)
 	}
 	r = request()
