@@ -171,10 +171,7 @@ func outcomeOf(resp *authv3.CheckResponse) (Outcome, error) {
 	}
 	if codes.Code(resp.GetStatus().GetCode()) != codes.OK {
 		d := resp.GetDeniedResponse()
-		headers, err := edits(d.GetHeaders())
-		if err != nil {
-			headers = nil // a denial stays one; only what cannot be sent goes
-		}
+		headers, _ := edits(d.GetHeaders()) // none behind an error: a denial stays one
 		addLines(headers)
 		return denied(int(d.GetStatus().GetCode()), headers, d.GetBody()), nil
 	}
@@ -219,7 +216,7 @@ func addLines(es []Edit) {
 }
 
 // edits reads header options. In these messages "append" defaults to false and
-// decides; append_action counts where append is not set.
+// decides; append_action counts where append is not set. With an error there are none.
 func edits(hs []*corev3.HeaderValueOption) ([]Edit, error) {
 	var out []Edit
 	for _, h := range hs {
