@@ -4,10 +4,10 @@ package authz
 type Action uint8
 
 const (
-	Allow Action = iota
-	Deny
-	Audit
-	Custom
+	Allow  Action = iota // attached at all, it denies what no such policy matches
+	Deny                 // before any Allow
+	Audit                // notes the request and decides nothing
+	Custom               // asks Policy.Provider, before Deny and Allow
 )
 
 // Policy is one policy as it applies to one destination.

@@ -21,17 +21,17 @@ type Retry struct {
 type RetryOn uint32
 
 const (
-	On5xx RetryOn = 1 << iota
-	OnGatewayError
-	OnReset
-	OnResetBeforeRequest
-	OnConnectFailure
-	OnRefusedStream
-	OnRetriable4xx
-	OnStatusCodes
-	OnHeaders
-	OnEnvoyRatelimited
-	OnCancelled // gRPC, from here on
+	On5xx                RetryOn = 1 << iota // 500 to 599, and a try without an answer
+	OnGatewayError                           // 502 to 504, and a try without an answer
+	OnReset                                  // a try without an answer
+	OnResetBeforeRequest                     // one of which the backend saw nothing
+	OnConnectFailure                         // no connection, or a pooled one that had died
+	OnRefusedStream                          // REFUSED_STREAM
+	OnRetriable4xx                           // 409
+	OnStatusCodes                            // Retry.Codes
+	OnHeaders                                // an answer with one of Retry.Headers
+	OnEnvoyRatelimited                       // x-envoy-ratelimited
+	OnCancelled                              // gRPC statuses, from here on
 	OnDeadlineExceeded
 	OnInternal
 	OnResourceExhausted

@@ -60,12 +60,12 @@ type Match struct {
 type PathKind uint8
 
 const (
-	PathAny       PathKind = iota
-	PathExact              // byte-exact
-	PathPrefix             // by whole segments (Gateway API)
-	PathRawPrefix          // plain string prefix (VirtualService)
-	PathRegex              // RE2, whole path
-	PathTemplate           // Envoy URI template, already in {*} {**} form
+	PathAny       PathKind = iota // every path, "*" too
+	PathExact                     // byte-exact
+	PathPrefix                    // by whole segments (Gateway API)
+	PathRawPrefix                 // plain string prefix (VirtualService)
+	PathRegex                     // RE2, whole path
+	PathTemplate                  // Envoy URI template, already in {*} {**} form
 )
 
 // PathMatch is a condition on the normalized path. IgnoreCase folds ASCII and has

@@ -52,11 +52,11 @@ type ClaimHeader struct{ Header, Claim string }
 type RequirementKind uint8
 
 const (
-	RequireProvider RequirementKind = iota
-	RequireAny
-	RequireAll
-	AllowMissing         // no token is fine, an invalid one is not
-	AllowMissingOrFailed // tokens are read, and never refused
+	RequireProvider      RequirementKind = iota // a valid token for Provider
+	RequireAny                                  // one of Of holds
+	RequireAll                                  // each of Of holds
+	AllowMissing                                // no token is fine, an invalid one is not
+	AllowMissingOrFailed                        // tokens are read, and never refused
 )
 
 // Requirement is a tree, as Envoy's JwtRequirement.
