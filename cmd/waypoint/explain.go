@@ -13,12 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/config/kube"
 	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy"
 	"waypoint.dev/waypoint/proxy/stages"
+	"waypoint.dev/waypoint/routing"
 )
 
 func explainCommand() *cobra.Command {
@@ -242,10 +244,15 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 	for _, s := range e.NotAsked {
 		line("not asked", s)
 	}
-	if len(e.Policies) > 0 {
+	printPolicies(w, e.Policies)
+	printRoutes(w, e.Routes)
+}
+
+func printPolicies(w io.Writer, ps []authz.Considered) {
+	if len(ps) > 0 {
 		fmt.Fprintln(w, "\npolicies considered")
 	}
-	for _, p := range e.Policies {
+	for _, p := range ps {
 		verdict := "no rule matched"
 		switch {
 		case p.Invalid != "":
@@ -263,10 +270,13 @@ func printExplanation(w io.Writer, q proxy.Question, e *proxy.Explanation) {
 			}
 		}
 	}
-	if len(e.Routes) > 0 {
+}
+
+func printRoutes(w io.Writer, rs []routing.Considered) {
+	if len(rs) > 0 {
 		fmt.Fprintln(w, "\nroutes considered")
 	}
-	for _, r := range e.Routes {
+	for _, r := range rs {
 		rule := ""
 		if r.Rule != "" {
 			rule = "rule " + r.Rule
