@@ -294,8 +294,11 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 func (x *exchange) send(hp *hostPool, ep *balance.Endpoint, spec *config.Backend, st *backendState, retries int, fresh bool) (out outcome) {
 	// A WebSocket is an HTTP/1 upgrade whatever the backend speaks otherwise.
 	h2 := x.up.Upgrade == "" && multiplexed(spec, x.in.Version == codec.HTTP2)
-	l, err := hp.lease(ep, &spec.Settings, st, h2, fresh, x.due())
+	l, err := hp.lease(x, want{ep: ep, set: &spec.Settings, st: st, multiplexed: h2, fresh: fresh, deadline: x.due()})
 	if err != nil {
+		if x.gone.Load() || x.cut.Load() {
+			return x.left()
+		}
 		out.untouched = true
 		out.failure = connectFailure(err)
 		x.shed = nil

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"time"
 
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/internal/attrs"
@@ -22,12 +21,8 @@ type Dialer interface {
 // connect opens a byte stream to ep: a tunnel whose CONNECT was answered, or
 // TCP, wrapped as the backend's origin says. Nothing of a request has been sent
 // when it fails.
-func (p *Proxy) connect(ep *balance.Endpoint, set *resilience.Settings, origin *originate.Origin, use originate.Use, deadline time.Time) (hbone.Conn, error) {
-	limit := time.Now().Add(or(set.ConnectTimeout, defaultConnectTimeout))
-	if !deadline.IsZero() && deadline.Before(limit) {
-		limit = deadline
-	}
-	ctx, cancel := context.WithDeadline(p.ctx, limit)
+func (p *Proxy) connect(ctx context.Context, ep *balance.Endpoint, set *resilience.Settings, origin *originate.Origin, use originate.Use) (hbone.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, or(set.ConnectTimeout, defaultConnectTimeout))
 	defer cancel()
 	c, err := p.dial(ctx, ep)
 	if err != nil {

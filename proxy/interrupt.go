@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// interruptible returns a context that ends when the client leaves, for what may
-// take long. stop must be called.
+// interruptible returns a context that ends when the client leaves or a new policy
+// denies the request, for what may take long. stop must be called.
 func (x *exchange) interruptible() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(x.context())
 	x.cancel.Lock()
 	x.interrupt = cancel
 	x.cancel.Unlock()
-	if x.gone.Load() {
+	if x.gone.Load() || x.cut.Load() {
 		cancel()
 	}
 	return ctx, func() {

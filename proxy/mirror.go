@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -162,7 +163,7 @@ func (m *mirror) run() {
 	ep.Host.Active.Add(1)
 	defer ep.Host.Active.Add(-1)
 	spec := m.target.Spec.Load()
-	l, err := m.p.poolOf(ep.Host).lease(ep, &spec.Settings, st, multiplexed(spec, m.h2), false, time.Time{})
+	l, err := m.p.poolOf(ep.Host).lease(m, want{ep: ep, set: &spec.Settings, st: st, multiplexed: multiplexed(spec, m.h2), deadline: time.Now().Add(m.timeout)})
 	if err != nil {
 		return
 	}
@@ -171,6 +172,9 @@ func (m *mirror) run() {
 	}
 	l.Release()
 }
+
+// interruptible implements lessee: nobody waits for a mirror, and none leaves.
+func (m *mirror) interruptible() (context.Context, func()) { return m.p.ctx, func() {} }
 
 // send writes the request as it comes in and reads the answer away.
 func (m *mirror) send(cl codec.Client) error {

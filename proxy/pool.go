@@ -10,7 +10,6 @@ import (
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/proxy/http1"
 	"waypoint.dev/waypoint/proxy/originate"
-	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
 )
 
@@ -33,11 +32,12 @@ type hostPool struct {
 	info atomic.Pointer[hostInfo]
 
 	mu      sync.Mutex
-	idle    []*h1Conn     // guarded by mu: last used at the end
-	busy    []*h1Conn     // guarded by mu: each knows its place
-	multi   []*h2Conn     // guarded by mu
-	dialing chan struct{} // guarded by mu: closed when the HTTP/2 dial under way ends
-	closed  bool          // guarded by mu: nothing is kept any more
+	idle    []*h1Conn // guarded by mu: last used at the end
+	busy    []*h1Conn // guarded by mu: each knows its place
+	multi   []*h2Conn // guarded by mu
+	dialing *dialing  // guarded by mu: the HTTP/2 dial under way; nil: none
+	streams uint32    // guarded by mu: what the endpoint allowed on its last HTTP/2 connection; 0: not known
+	closed  bool      // guarded by mu: nothing is kept any more
 }
 
 // h1Conn is an HTTP/1 connection to an endpoint.
@@ -97,45 +97,42 @@ func (p *Proxy) poolOf(h *balance.Host) *hostPool {
 	return hp
 }
 
-// lease takes a connection of the wanted version to ep, dialing if none is free
-// or fresh is demanded. No byte of a request was sent when it fails.
-func (hp *hostPool) lease(ep *balance.Endpoint, set *resilience.Settings, st *backendState, multiplexed, fresh bool, deadline time.Time) (lease, error) {
-	if multiplexed {
-		return hp.leaseH2(ep, set, st, fresh, deadline)
-	}
-	if !fresh {
-		if c := hp.takeIdle(st.origin.Load()); c != nil {
+// lease takes a connection of the wanted version to w.ep, dialing if none is free
+// or a fresh one is demanded. No byte of a request was sent when it fails.
+func (hp *hostPool) lease(who lessee, w want) (lease, error) {
+	if !w.fresh {
+		if w.multiplexed {
+			hp.mu.Lock()
+			l, ok := hp.openLocked(w.st)
+			hp.mu.Unlock()
+			if ok {
+				return l, nil
+			}
+		} else if c := hp.takeIdle(w.st.origin.Load()); c != nil {
 			return lease{Client: c.Client(), reused: true}, nil
 		}
 	}
-	return hp.pendH1(ep, set, st, fresh, deadline)
+	return hp.pend(who, w)
 }
 
-// pendH1 is lease of an HTTP/1 connection where none was free: the request is pending
-// until it has one, dialed or given back by another.
-func (hp *hostPool) pendH1(ep *balance.Endpoint, set *resilience.Settings, st *backendState, fresh bool, deadline time.Time) (lease, error) {
-	if err := st.limits.AcquirePending(); err != nil {
-		return lease{}, err
+// takeH1 is take of an HTTP/1 connection.
+func (hp *hostPool) takeH1(ctx context.Context, w *want) (lease, bool, error) {
+	origin := w.st.origin.Load()
+	if !w.fresh {
+		if c := hp.takeIdle(origin); c != nil {
+			return lease{Client: c.Client(), reused: true}, true, nil
+		}
 	}
-	defer st.limits.ReleasePending()
-	origin := st.origin.Load()
-	for st.limits.AcquireConnection() != nil {
-		if err := hp.p.wait(st, set, deadline); err != nil {
-			return lease{}, err
-		}
-		if !fresh {
-			if c := hp.takeIdle(origin); c != nil {
-				return lease{Client: c.Client(), reused: true}, nil
-			}
-		}
+	if !w.room() {
+		return lease{}, false, nil
 	}
 	start := time.Now()
-	conn, err := hp.p.connect(ep, set, origin, originate.Use{Protocols: originate.HTTP(false)}, deadline)
+	conn, err := hp.p.connect(ctx, w.ep, w.set, origin, originate.Use{Protocols: originate.HTTP(false)})
 	if err != nil {
-		st.connectionGone()
-		return lease{}, err
+		w.st.connectionGone()
+		return lease{}, false, err
 	}
-	c := &h1Conn{pool: hp, place: -1, state: st, origin: origin, max: set.MaxRequestsPerConn, idle: or(set.IdleTimeout, defaultIdle), born: start, life: set.MaxConnectionDuration, leaves: drainOf(conn)}
+	c := &h1Conn{pool: hp, place: -1, state: w.st, origin: origin, max: w.set.MaxRequestsPerConn, idle: or(w.set.IdleTimeout, defaultIdle), born: start, life: w.set.MaxConnectionDuration, leaves: drainOf(conn)}
 	c.ClientConn = http1.NewClientConn(conn, http1.ClientOptions{
 		MaxHead:  hp.p.opts.MaxResponseHead,
 		Released: func(_ *http1.ClientConn, reusable bool) { hp.put(c, reusable) },
@@ -143,33 +140,7 @@ func (hp *hostPool) pendH1(ep *balance.Endpoint, set *resilience.Settings, st *b
 	hp.mu.Lock()
 	hp.enter(c)
 	hp.mu.Unlock()
-	return lease{Client: c.Client()}, nil
-}
-
-// wait waits for a connection of a backend that has as many as it may; the caller is
-// one of its pending requests. A connection that idles at another endpoint makes room.
-func (p *Proxy) wait(st *backendState, set *resilience.Settings, deadline time.Time) error {
-	if p.pools.evictIdle(st) {
-		return nil
-	}
-	if err := p.overload.Acquire(resilience.Pending, 1); err != nil {
-		return err
-	}
-	defer p.overload.Release(resilience.Pending, 1)
-	turn := st.waiting.join()
-	if p.pools.evictIdle(st) { // freed while we joined
-		st.waiting.leave(turn)
-		return nil
-	}
-	limit := time.Now().Add(or(set.ConnectTimeout, defaultConnectTimeout))
-	if !deadline.IsZero() && deadline.Before(limit) {
-		limit = deadline
-	}
-	if !await(turn, p.ctx.Done(), limit) {
-		st.waiting.leave(turn)
-		return context.DeadlineExceeded
-	}
-	return nil
+	return lease{Client: c.Client()}, true, nil
 }
 
 // takeIdle returns the connection used last, which is the likeliest to live. One
@@ -213,7 +184,7 @@ func (hp *hostPool) put(c *h1Conn, reusable bool) {
 	}
 	hp.idle = append(hp.idle, c)
 	hp.mu.Unlock()
-	c.state.waiting.wake()
+	c.state.waiting.wake(nil)
 }
 
 // drop closes a connection that was taken out of idle, or is busy.
@@ -243,12 +214,7 @@ func (hp *hostPool) sweep(now time.Time) (empty bool) {
 	hp.idle = kept
 	for i := 0; i < len(hp.multi); {
 		c := hp.multi[i]
-		if c.OpenStreams() > 0 {
-			c.since = time.Time{}
-		} else if c.since.IsZero() {
-			c.since = now
-		}
-		if gone || !c.Usable() || drains(c.leaves) || !c.since.IsZero() && now.Sub(c.since) >= c.idle {
+		if gone || !c.Usable() || drains(c.leaves) || c.leased == 0 && now.Sub(c.since) >= c.idle {
 			hp.retire(c)
 			continue
 		}
@@ -262,20 +228,27 @@ func (hp *hostPool) sweep(now time.Time) (empty bool) {
 	return empty
 }
 
-// evictIdle closes an idle connection that counts in st.
+// evictIdle closes a connection that nothing uses and that counts in st, if there is
+// one. Its place may be free a moment later only.
 func (hp *hostPool) evictIdle(st *backendState) bool {
 	hp.mu.Lock()
-	var c *h1Conn
-	if len(hp.idle) > 0 && hp.idle[0].state == st {
-		c = hp.idle[0]
-		hp.idle = append(hp.idle[:0], hp.idle[1:]...)
+	for i, c := range hp.idle {
+		if c.state == st {
+			hp.idle = slices.Delete(hp.idle, i, i+1)
+			hp.mu.Unlock()
+			hp.drop(c)
+			return true
+		}
+	}
+	for _, c := range hp.multi {
+		if c.state == st && c.leased == 0 {
+			hp.retire(c)
+			hp.mu.Unlock()
+			return true
+		}
 	}
 	hp.mu.Unlock()
-	if c == nil {
-		return false
-	}
-	hp.drop(c)
-	return true
+	return false
 }
 
 // shut closes everything at once, busy connections too.

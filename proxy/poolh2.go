@@ -2,18 +2,19 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"waypoint.dev/waypoint/proxy/http2"
 	"waypoint.dev/waypoint/proxy/originate"
-	"waypoint.dev/waypoint/resilience"
-	"waypoint.dev/waypoint/resilience/balance"
 )
 
 // h2Conn is an HTTP/2 connection to an endpoint.
 type h2Conn struct {
 	*http2.ClientConn
+	pool    *hostPool         // fixed
+	state   *backendState     // fixed: where it counts
 	origin  *originate.Origin // fixed: how it was made
 	max     uint32            // fixed
 	streams uint32            // fixed: limit of concurrent streams set by configuration; 0: the peer's
@@ -22,136 +23,209 @@ type h2Conn struct {
 	life    time.Duration     // fixed
 	leaves  <-chan struct{}   // fixed: see drainOf
 
-	served  atomic.Uint32
 	goodbye atomic.Bool // GOAWAY was said
-	since   time.Time   // guarded by the pool's mu: no stream since; zero: in use
+
+	// guarded by pool.mu
+	served  uint32
+	leased  int       // streams that were promised and not given back
+	since   time.Time // no stream since; when leased is 0
+	retired bool      // it gets no new streams
 }
 
-// leaseH2 opens a stream on the connection with the fewest. One dial runs at a
-// time; who finds no room waits for it.
-func (hp *hostPool) leaseH2(ep *balance.Endpoint, set *resilience.Settings, st *backendState, fresh bool, deadline time.Time) (lease, error) {
-	if !fresh {
-		hp.mu.Lock()
-		l, ok := hp.openLocked(st)
-		hp.mu.Unlock()
-		if ok {
-			return l, nil
-		}
-	}
-	return hp.pendH2(ep, set, st, fresh, deadline)
+// dialing is a dial of an HTTP/2 connection, which belongs to nobody: it goes on
+// when the request that began it has left, and who waits for it fails with it.
+type dialing struct {
+	done chan struct{} // closed at its end
+
+	// fixed then
+	conn *h2Conn // with a stream for the request that began it, unless that left
+	err  error
+
+	left bool // guarded by the pool's mu
 }
 
-// openLocked opens a stream on a connection that has room, if there is one.
+// openLocked reserves a stream on a connection that has room, if there is one.
 func (hp *hostPool) openLocked(st *backendState) (lease, bool) {
 	c := hp.leastBusy(st.origin.Load())
 	if c == nil {
 		return lease{}, false
 	}
-	n := c.served.Add(1)
-	c.since = time.Time{}
-	cl := c.Open()
-	if c.max != 0 && n >= c.max {
+	return hp.openOn(c), true
+}
+
+// openOn reserves a stream on c; hp.mu is held.
+func (hp *hostPool) openOn(c *h2Conn) lease {
+	c.served++
+	c.leased++
+	l := lease{Client: c.Open(), reused: c.served > 1}
+	if c.max != 0 && c.served >= c.max || hp.host.Gone.Load() {
 		hp.retire(c)
 	}
-	return lease{Client: cl, reused: n > 1}, true
+	return l
 }
 
-// pendH2 is leaseH2 where no connection had room: the request is pending until one
-// has, its own or that of the dial under way.
-func (hp *hostPool) pendH2(ep *balance.Endpoint, set *resilience.Settings, st *backendState, fresh bool, deadline time.Time) (lease, error) {
-	if err := st.limits.AcquirePending(); err != nil {
-		return lease{}, err
+// released takes a stream of c back.
+func (c *h2Conn) released() {
+	hp := c.pool
+	hp.mu.Lock()
+	c.leased--
+	hp.streams = uint32(c.StreamLimit())
+	idle := c.leased == 0
+	if idle {
+		c.since = time.Now()
 	}
-	defer st.limits.ReleasePending()
+	last := idle && c.retired
+	hp.mu.Unlock()
+	switch {
+	case last:
+		c.leave() // its place is free when it has ended
+	case idle:
+		c.state.waiting.wake(nil) // anybody may have its place
+	default:
+		c.state.waiting.wake(hp)
+	}
+}
+
+// takeH2 is take of a stream on the connection with the fewest. One dial runs at a
+// time; who finds no room waits for it.
+func (hp *hostPool) takeH2(ctx context.Context, w *want) (lease, bool, error) {
 	for {
 		hp.mu.Lock()
-		if !fresh {
-			if l, ok := hp.openLocked(st); ok {
+		if !w.fresh {
+			if l, ok := hp.openLocked(w.st); ok {
 				hp.mu.Unlock()
-				return l, nil
+				return l, true, nil
 			}
 		}
-		if wait := hp.dialing; wait != nil {
-			hp.mu.Unlock()
-			if !await(wait, hp.p.ctx.Done(), deadline) {
-				return lease{}, context.DeadlineExceeded
+		d := hp.dialing
+		mine := d == nil
+		if mine {
+			if !w.room() {
+				hp.mu.Unlock()
+				return lease{}, false, nil
 			}
-			fresh = false
-			continue
+			d = &dialing{done: make(chan struct{})}
+			hp.dialing = d
+			hp.p.wg.Go(func() { hp.dialH2(d, *w) })
 		}
-		done := make(chan struct{})
-		hp.dialing = done
 		hp.mu.Unlock()
-		c, err := hp.dialH2(ep, set, st, deadline)
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			if mine {
+				hp.disown(d)
+			}
+			return lease{}, false, waitError(ctx)
+		}
+		if d.err != nil {
+			return lease{}, false, d.err
+		}
+		w.fresh = false // what there is now is new
 		hp.mu.Lock()
-		hp.dialing = nil
-		close(done)
-		if err != nil {
+		c := d.conn
+		if mine {
+			c.leased-- // this is the one
+		}
+		if mine || !c.retired && c.room() > 0 {
+			l := hp.openOn(c)
 			hp.mu.Unlock()
-			return lease{}, err
-		}
-		cl := c.Open()
-		c.served.Store(1)
-		if hp.closed {
-			_ = c.Close()
-		}
-		hp.multi = append(hp.multi, c)
-		if c.max == 1 || hp.host.Gone.Load() {
-			hp.retire(c)
+			return l, true, nil
 		}
 		hp.mu.Unlock()
-		return lease{Client: cl}, nil
 	}
 }
 
-func (hp *hostPool) dialH2(ep *balance.Endpoint, set *resilience.Settings, st *backendState, deadline time.Time) (*h2Conn, error) {
-	for st.limits.AcquireConnection() != nil {
-		if err := hp.p.wait(st, set, deadline); err != nil {
-			return nil, err
+// disown lets the dial d go on without the request that began it.
+func (hp *hostPool) disown(d *dialing) {
+	hp.mu.Lock()
+	d.left = true
+	reserved := hp.dialing != d && d.err == nil // it has ended meanwhile
+	hp.mu.Unlock()
+	if reserved {
+		d.conn.released()
+	}
+}
+
+// dialH2 makes the connection that d is for; its place among the backend's is taken.
+func (hp *hostPool) dialH2(d *dialing, w want) {
+	defer func() {
+		if r := recover(); r != nil {
+			hp.p.panicked("dial", r)
+			d.err = errDialPanicked
 		}
-	}
-	origin := st.origin.Load()
+		if d.err != nil {
+			w.st.connectionGone()
+		}
+		hp.mu.Lock()
+		hp.dialing = nil
+		if d.err == nil {
+			hp.multi = append(hp.multi, d.conn)
+			if !d.left {
+				d.conn.leased = 1
+			}
+			if hp.closed {
+				_ = d.conn.Close()
+			}
+		}
+		hp.mu.Unlock()
+		close(d.done)
+	}()
+	origin := w.st.origin.Load()
 	born := time.Now()
-	conn, err := hp.p.connect(ep, set, origin, originate.Use{Protocols: originate.HTTP(true)}, deadline)
+	conn, err := hp.p.connect(hp.p.ctx, w.ep, w.set, origin, originate.Use{Protocols: originate.HTTP(true)})
 	if err != nil {
-		st.connectionGone()
-		return nil, err
+		d.err = err
+		return
 	}
-	c := &h2Conn{origin: origin, max: set.MaxRequestsPerConn, streams: set.MaxConcurrentStreams, idle: or(set.IdleTimeout, defaultIdle), born: born, life: set.MaxConnectionDuration, leaves: drainOf(conn)}
-	c.ClientConn = http2.NewClientConn(newNetConn(conn, nil), hp.p.opts.H2)
+	c := &h2Conn{pool: hp, state: w.st, origin: origin, max: w.set.MaxRequestsPerConn, streams: w.set.MaxConcurrentStreams,
+		idle: or(w.set.IdleTimeout, defaultIdle), born: born, since: time.Now(), life: w.set.MaxConnectionDuration, leaves: drainOf(conn)}
+	cfg := hp.p.opts.H2
+	hp.mu.Lock()
+	if len(hp.multi) > 0 {
+		hp.streams = uint32(hp.multi[0].StreamLimit())
+	}
+	cfg.PeerStreams = hp.streams // before its SETTINGS a burst could only guess
+	hp.mu.Unlock()
+	c.ClientConn = http2.NewClientConn(newNetConn(conn, nil), cfg, c.released)
+	d.conn = c
 	hp.p.wg.Go(func() {
 		<-c.Done()
 		_ = conn.Close()
-		st.connectionGone()
+		w.st.connectionGone()
 	})
-	return c, nil
+}
+
+var errDialPanicked = errors.New("proxy: dialing failed")
+
+// room is how many more streams c may have; hp.mu is held.
+func (c *h2Conn) room() int {
+	limit := c.StreamLimit()
+	if c.streams != 0 {
+		limit = min(limit, int(c.streams))
+	}
+	return limit - c.leased
 }
 
 // leastBusy returns a usable connection with room, the one with the fewest
 // streams, made by origin; hp.mu is held.
 func (hp *hostPool) leastBusy(origin *originate.Origin) *h2Conn {
 	var best *h2Conn
-	least := 0
 	for i := 0; i < len(hp.multi); {
 		c := hp.multi[i]
 		if c.origin != origin || !c.Usable() || drains(c.leaves) || c.life != 0 && time.Since(c.born) >= c.life {
 			hp.retire(c)
 			continue
 		}
-		n, limit := c.OpenStreams(), c.StreamLimit()
-		if c.streams != 0 {
-			limit = min(limit, int(c.streams))
-		}
-		if n < limit && (best == nil || n < least) {
-			best, least = c, n
+		if (best == nil || c.leased < best.leased) && c.room() > 0 {
+			best = c
 		}
 		i++
 	}
 	return best
 }
 
-// retire takes c out of the pool; its open streams finish, and the next sweep
-// says GOAWAY. hp.mu is held.
+// retire takes c out of the pool; it says GOAWAY behind its last stream. hp.mu is
+// held.
 func (hp *hostPool) retire(c *h2Conn) {
 	for i, o := range hp.multi {
 		if o == c {
@@ -162,5 +236,21 @@ func (hp *hostPool) retire(c *h2Conn) {
 			break
 		}
 	}
+	c.retired = true
 	hp.p.pools.retired(c)
+	if c.leased == 0 {
+		hp.p.workers.do(leavingConn{c}) // not under the lock
+	}
+}
+
+// leavingConn is the task that ends a connection without streams.
+type leavingConn struct{ c *h2Conn }
+
+func (l leavingConn) run() { l.c.leave() }
+
+// leave says GOAWAY, once; the connection ends behind its last stream.
+func (c *h2Conn) leave() {
+	if c.goodbye.CompareAndSwap(false, true) {
+		c.Shutdown()
+	}
 }

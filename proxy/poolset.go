@@ -7,11 +7,15 @@ import (
 
 // poolSet is all pools of a proxy, and the HTTP/2 connections that left theirs
 // but still have streams.
+//
+// mu comes before the mutex of a pool, and away behind it.
 type poolSet struct {
-	mu      sync.Mutex
-	pools   map[*hostPool]struct{} // guarded by mu
-	leaving map[*h2Conn]struct{}   // guarded by mu
-	closed  bool                   // guarded by mu
+	mu     sync.Mutex
+	pools  map[*hostPool]struct{} // guarded by mu
+	closed bool                   // guarded by mu
+
+	away    sync.Mutex
+	leaving map[*h2Conn]struct{} // guarded by away
 }
 
 func (s *poolSet) init() {
@@ -32,9 +36,9 @@ func (s *poolSet) add(hp *hostPool) {
 
 // retired takes over a connection that gets no new streams.
 func (s *poolSet) retired(c *h2Conn) {
-	s.mu.Lock()
+	s.away.Lock()
 	s.leaving[c] = struct{}{}
-	s.mu.Unlock()
+	s.away.Unlock()
 }
 
 // sweep closes what has idled too long, died, or lost its endpoint, and says
@@ -53,7 +57,7 @@ func (s *poolSet) sweep(now time.Time) {
 			s.mu.Unlock()
 		}
 	}
-	s.mu.Lock()
+	s.away.Lock()
 	leaving := make([]*h2Conn, 0, len(s.leaving))
 	for c := range s.leaving {
 		select {
@@ -63,11 +67,9 @@ func (s *poolSet) sweep(now time.Time) {
 			leaving = append(leaving, c)
 		}
 	}
-	s.mu.Unlock()
+	s.away.Unlock()
 	for _, c := range leaving {
-		if c.goodbye.CompareAndSwap(false, true) {
-			c.Shutdown()
-		}
+		c.leave() // its streams may go on for long
 	}
 }
 
@@ -75,18 +77,23 @@ func (s *poolSet) sweep(now time.Time) {
 func (s *poolSet) close() {
 	s.mu.Lock()
 	s.closed = true
-	pools, leaving := s.pools, s.leaving
-	s.init()
+	pools := s.pools
+	s.pools = make(map[*hostPool]struct{})
 	s.mu.Unlock()
 	for hp := range pools {
 		hp.shut()
 	}
+	s.away.Lock()
+	leaving := s.leaving
+	s.leaving = make(map[*h2Conn]struct{})
+	s.away.Unlock()
 	for c := range leaving {
 		_ = c.Close()
 	}
 }
 
-// evictIdle closes an idle connection that counts in st, if there is one.
+// evictIdle closes an idle connection that counts in st, if there is one, to make
+// room for another endpoint's.
 func (s *poolSet) evictIdle(st *backendState) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

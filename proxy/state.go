@@ -98,5 +98,5 @@ func (s *backendState) Usage() resilience.Usage { return s.limits.Usage() }
 // connectionGone gives the place of a connection back.
 func (s *backendState) connectionGone() {
 	s.limits.ReleaseConnection()
-	s.waiting.wake()
+	s.waiting.wake(nil)
 }

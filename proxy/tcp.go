@@ -42,7 +42,7 @@ func (t *tunnel) serveTCP(c *config.Chain, sn sniffed, checked bool) {
 	r.Reset()
 	t.base(r)
 	r.Protocol = telemetry.TCP
-	r.Service = t.serviceOf(c)
+	r.Service, r.Plan = t.serviceOf(c), planOf(c)
 	t.p.opts.Telemetry.Begin()
 	defer func() {
 		r.Duration = time.Since(r.Start)
@@ -133,6 +133,8 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 	r, p := &s.rec, s.t.p
 	st := stateOf(target)
 	spec := target.Spec.Load()
+	ctx, stop := s.t.interruptible()
+	defer stop()
 	var tried []*balance.Endpoint
 	var last failure
 	for range tcpAttempts {
@@ -157,7 +159,7 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 		tried = append(tried, ep)
 		r.Upstream, r.Dest = ep.Addr, info.peer
 		r.Attempts++
-		conn, err := p.connect(ep, &spec.Settings, st.origin.Load(), originate.Use{Source: s.t.conn.Source, Dest: s.t.conn.Dest}, time.Time{})
+		conn, err := p.connect(ctx, ep, &spec.Settings, st.origin.Load(), originate.Use{Source: s.t.conn.Source, Dest: s.t.conn.Dest})
 		st.limits.ReleasePending()
 		if err == nil {
 			ep.Host.Active.Add(1)
@@ -169,6 +171,12 @@ func (s *session) connect(target *config.Target) hbone.Conn {
 			}}
 		}
 		st.connectionGone()
+		if ctx.Err() != nil { // the client left, or the process ends
+			f := p.clientEnd()
+			r.Flags |= f.flag()
+			r.Details = f.details(false)
+			return nil
+		}
 		last = connectFailure(err)
 		st.outliers.Report(ep, (*exchange)(nil).blame(last), 503)
 		r.Flags |= last.flag()
@@ -297,7 +305,7 @@ func (t *tunnel) recordTCP(c *config.Chain, fill func(*telemetry.Record)) {
 	r.Reset()
 	t.base(r)
 	r.Protocol = telemetry.TCP
-	r.Service = t.serviceOf(c)
+	r.Service, r.Plan = t.serviceOf(c), planOf(c)
 	fill(r)
 	t.p.opts.Telemetry.Begin()
 	t.p.opts.Telemetry.TCPClosed(r)

@@ -67,6 +67,10 @@ func (l *Limits) Update(s *Settings) {
 // pending.
 func (l *Limits) AcquireConnection() error { return l.connections.take(ErrMaxConnections) }
 
+// TryConnection is AcquireConnection that counts no refusal, for who was refused
+// before and waits.
+func (l *Limits) TryConnection() bool { return l.connections.tryN(1) }
+
 // ReleaseConnection gives it back.
 func (l *Limits) ReleaseConnection() { l.connections.put() }
 

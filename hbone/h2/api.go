@@ -10,6 +10,7 @@ import (
 // means the default named beside it.
 type Config struct {
 	MaxConcurrentStreams uint32 // advertised; streams a peer may open (100)
+	PeerStreams          uint32 // what the peer allows is taken for this until its SETTINGS say (100)
 	MaxFrameSize         uint32 // largest frame we accept (16 KiB)
 	MaxHeaderListSize    uint32 // bytes of a decoded head (64 KiB)
 

@@ -144,10 +144,11 @@ func NewClient(nc net.Conn, cfg Config) *Conn {
 }
 
 func newConn(nc net.Conn, cfg Config) *Conn {
+	cfg = cfg.withDefaults()
 	c := &Conn{
 		nc:           nc,
 		cork:         corkOf(nc),
-		cfg:          cfg.withDefaults(),
+		cfg:          cfg,
 		start:        time.Now(),
 		done:         make(chan struct{}),
 		draining:     make(chan struct{}),
@@ -156,7 +157,7 @@ func newConn(nc net.Conn, cfg Config) *Conn {
 		updates:      updatesBase,
 		peerWindow:   initialWindow,
 		peerMaxFrame: minMaxFrame,
-		peerStreams:  assumedPeerStreams,
+		peerStreams:  cfg.PeerStreams,
 	}
 	c.flushed.L = &c.mu
 	c.room.L = &c.mu

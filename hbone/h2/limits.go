@@ -104,6 +104,7 @@ func or[T uint32 | time.Duration](v, def T) T {
 // allows.
 func (c Config) withDefaults() Config {
 	c.MaxConcurrentStreams = or(c.MaxConcurrentStreams, defaultMaxStreams)
+	c.PeerStreams = or(c.PeerStreams, assumedPeerStreams)
 	c.MaxFrameSize = min(max(or(c.MaxFrameSize, defaultMaxFrame), minMaxFrame), maxMaxFrame)
 	c.MaxHeaderListSize = or(c.MaxHeaderListSize, defaultMaxHeaderList)
 	c.StreamWindow = min(max(or(c.StreamWindow, defaultStreamWindow), minStreamWindow), maxWindow)

@@ -14,12 +14,17 @@ import (
 
 // ClientConn sends requests on one HTTP/2 connection. Its methods may be called
 // from any goroutine.
-type ClientConn struct{ c *h2.Conn }
+type ClientConn struct {
+	// Fixed after NewClientConn.
+	c        *h2.Conn
+	released func()
+}
 
 // NewClientConn returns a ClientConn on nc and starts its reader, which runs
-// until the connection ends (Done).
-func NewClientConn(nc net.Conn, cfg h2.Config) *ClientConn {
-	c := &ClientConn{c: h2.NewClient(nc, cfg)}
+// until the connection ends (Done). released, if not nil, is called behind the
+// Release of each exchange, when its stream is free.
+func NewClientConn(nc net.Conn, cfg h2.Config, released func()) *ClientConn {
+	c := &ClientConn{c: h2.NewClient(nc, cfg), released: released}
 	go func() { _ = c.c.Serve() }()
 	return c
 }
@@ -28,7 +33,7 @@ func NewClientConn(nc net.Conn, cfg h2.Config) *ClientConn {
 // WriteHead, which fails with kind Refused if the connection can take no more.
 func (c *ClientConn) Open() codec.Client {
 	x := clients.Get().(*client)
-	x.c, x.open = c.c, true
+	x.c, x.open, x.released = c.c, true, c.released
 	return x
 }
 
@@ -58,10 +63,11 @@ func (c *ClientConn) Done() <-chan struct{} { return c.c.Done() }
 
 // client is one request being sent.
 type client struct {
-	c    *h2.Conn
-	st   atomic.Pointer[h2.Stream] // nil before WriteHead
-	open bool                      // not released
-	dead atomic.Bool               // aborted
+	c        *h2.Conn
+	st       atomic.Pointer[h2.Stream] // nil before WriteHead
+	open     bool                      // not released
+	released func()                    // of the connection; may be nil
+	dead     atomic.Bool               // aborted
 
 	// Owned by the request side.
 	req  scratch
@@ -235,10 +241,14 @@ func (x *client) Release() {
 	}
 	x.req.reset()
 	x.res.reset()
-	x.c, x.open, x.out, x.size, x.sent = nil, false, h2.Head{}, 0, false
+	released := x.released
+	x.c, x.open, x.released, x.out, x.size, x.sent = nil, false, nil, h2.Head{}, 0, false
 	x.head, x.mute, x.any, x.answered = codec.ResponseHead{}, false, false, false
 	x.dead.Store(false)
 	clients.Put(x)
+	if released != nil {
+		released()
+	}
 }
 
 // SetReadDeadline implements [codec.Client]. Before WriteHead it does nothing.

@@ -109,7 +109,7 @@ func dial(t *testing.T, v codec.Version, handler func(codec.Server)) (open func(
 			defer close(done)
 			_ = s.Serve()
 		}()
-		c := NewClientConn(a, h2.Config{})
+		c := NewClientConn(a, h2.Config{}, nil)
 		return c.Open, func() {
 			_ = c.Close()
 			<-c.Done()

@@ -40,7 +40,7 @@ func start(t testing.TB, h func(codec.Server)) (*ClientConn, *ServerConn) {
 		defer close(served)
 		_ = s.Serve()
 	}()
-	c := NewClientConn(a, h2.Config{})
+	c := NewClientConn(a, h2.Config{}, nil)
 	t.Cleanup(func() {
 		_ = c.Close()
 		_ = s.Close()
