@@ -42,7 +42,7 @@ type Options struct {
 	Log   *slog.Logger // nil: discards
 	Guard hbone.Guard  // what a client-chosen address may not be
 	Names *Names       // what DNS endpoints resolve to, shared; nil: its own
-	H2    h2.Config    // of HTTP/2 inside tunnels, both sides
+	H2    h2.Config    // of HTTP/2 inside tunnels, both sides; without keepalive unless it is set
 
 	DetectTimeout   time.Duration // 0: 5 s
 	IdleTimeout     time.Duration // of a client's HTTP/1 connection between requests; 0: none
@@ -108,6 +108,12 @@ func New(o Options) *Proxy {
 	}
 	if o.ReplayBytes == 0 {
 		o.ReplayBytes = resilience.ReplayBytes
+	}
+	if o.H2.KeepaliveInterval == 0 {
+		// What is dead is known by the connection that carries the tunnel. In here a
+		// PING is the application's business: gRPC servers take one in five minutes, and
+		// none without a stream, and close the connection of who sends more ("too_many_pings").
+		o.H2.KeepaliveInterval = -1
 	}
 	if o.Sessions == nil {
 		o.Sessions = newKeeper()
