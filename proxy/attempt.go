@@ -49,13 +49,11 @@ func (x *exchange) forward() {
 		}
 		if out.free {
 			again = true
+			x.stay()
 			continue
 		}
-		if out.retry {
-			out.failure = failOverflow // what is answered when no retry may be made after all
-		}
 		v := x.verdict(&out, retries)
-		if !v.Retry || !x.replay() {
+		if !v.Retry || !out.retry && !x.replay() {
 			x.fail(out.failure, v.Reason == resilience.ReasonExhausted)
 			break
 		}
@@ -99,6 +97,14 @@ func (x *exchange) dropRetry() {
 	}
 }
 
+// stay lets the free repeat go where a hash leads: it was a connection that ended, not
+// the host, and a client that is bound to one must not lose it for that.
+func (x *exchange) stay() {
+	if n := len(x.tried); n > 0 && x.target.Set.Load().Policy().Kind.Hashing() {
+		x.tried = x.tried[:n-1]
+	}
+}
+
 // spent reports whether an attempt without an answer is none that counts: a kept
 // connection had ended by the time the request came to it, which happens to any
 // server that closes idle ones. The request goes out again, on a fresh connection,
@@ -134,11 +140,11 @@ func (x *exchange) repeatable() bool {
 
 // verdict asks the retry policy about an attempt without a response.
 func (x *exchange) verdict(out *outcome, retries int) resilience.Verdict {
+	if out.retry { // its place and the body are taken already
+		return resilience.Verdict{Retry: true}
+	}
 	if x.started || x.gone.Load() || x.cut.Load() {
 		return resilience.Verdict{}
-	}
-	if out.retry {
-		return resilience.Verdict{Retry: true}
 	}
 	if out.failure == failNoHost {
 		return resilience.Verdict{}

@@ -125,7 +125,7 @@ func (x *exchange) affinity(rule int) {
 	if sources == nil {
 		sources = policy.Hash
 	}
-	if len(sources) == 0 || policy.Kind != balance.RingHash && policy.Kind != balance.Maglev {
+	if len(sources) == 0 || !policy.Kind.Hashing() {
 		return
 	}
 	var cookie balance.NewCookie

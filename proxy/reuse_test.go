@@ -4,12 +4,16 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	xhttp2 "golang.org/x/net/http2"
 
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
@@ -18,6 +22,7 @@ import (
 	"waypoint.dev/waypoint/proxy/http2"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/resilience/balance"
+	"waypoint.dev/waypoint/routing"
 )
 
 // brittle is a connection whose peer is gone without a sign of it: it looks alive,
@@ -221,4 +226,88 @@ func TestDrainingTunnelIsLeft(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Who is bound to an endpoint by a hash stays with it when a kept connection has
+// ended: the endpoint is there, only the connection is not.
+func TestEndedConnectionKeepsTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(m *config.Model) {
+			addBackend(m, cartKey, config.ProtocolHTTP, pod1, pod2, pod3).Balance = balance.Policy{Kind: balance.Maglev,
+				Hash: []balance.HashSource{{Header: "x-user"}}}
+		})
+		defer r.close()
+		for _, pod := range []netip.AddrPort{pod1, pod2, pod3} {
+			r.on(pod, func(c *memConn) {
+				canned(c, []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Pod: "+pod.Addr().String()+"\r\n\r\n"))
+			})
+		}
+		dial := r.p.dial
+		var mu sync.Mutex
+		var conns []*brittle
+		r.p.dial = func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
+			c, err := dial(ctx, ep)
+			if err != nil {
+				return nil, err
+			}
+			b := &brittle{memConn: c.(*memConn)}
+			mu.Lock()
+			conns = append(conns, b)
+			mu.Unlock()
+			return b, nil
+		}
+		c, _ := r.tunnel()
+		for i := range 20 {
+			user := "GET / HTTP/1.1\r\nHost: c\r\nX-User: user" + strconv.Itoa(i) + "\r\n\r\n"
+			first, _ := exchangeOn(t, c, user)
+			synctest.Wait()
+			mu.Lock()
+			for _, b := range conns {
+				b.broken.Store(true)
+			}
+			mu.Unlock()
+			second, _ := exchangeOn(t, c, user)
+			if a, b := first.Header.Get("X-Pod"), second.Header.Get("X-Pod"); a != b || second.StatusCode != 200 {
+				t.Errorf("user %d went from %s to %s, %d", i, a, b, second.StatusCode)
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+// Nothing is sent on a quiet HTTP/2 connection to an application: gRPC servers close
+// the connection of who asks them for signs of life.
+func TestQuietConnectionIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, both(func(m *config.Model) { addBackend(m, cartKey, config.ProtocolHTTP2, pod1) },
+			edited(func(r *routing.Rule) { r.Timeout = 30 * time.Minute })))
+		defer r.close()
+		var calls atomic.Int32
+		r.on(pod1, func(c *memConn) {
+			if _, err := io.ReadFull(c, make([]byte, len(preface))); err != nil {
+				return
+			}
+			fr := xhttp2.NewFramer(c, c)
+			_ = fr.WriteSettings()
+			for {
+				f, err := fr.ReadFrame()
+				if err != nil {
+					return
+				}
+				switch f := f.(type) {
+				case *xhttp2.PingFrame:
+					t.Errorf("%v", f)
+				case *xhttp2.SettingsFrame:
+					_ = fr.WriteSettingsAck()
+				case *xhttp2.HeadersFrame: // a call that is never answered
+					calls.Add(1)
+				}
+			}
+		})
+		start := time.Now()
+		if resp, _ := r.do(get); resp.StatusCode != 504 || time.Since(start) != 30*time.Minute || calls.Load() != 1 {
+			t.Errorf("%d after %v, %d calls", resp.StatusCode, time.Since(start), calls.Load())
+		}
+		time.Sleep(30 * time.Minute) // and without a call
+	})
 }

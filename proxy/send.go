@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"strings"
 
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/buf"
@@ -130,12 +131,15 @@ func (x *exchange) response(cl codec.Client, h *codec.ResponseHead, retries int)
 		out.reason = v.Reason
 		switch {
 		case v.Retry && x.canReplay():
-			if x.takeRetry() {
+			if !x.takeRetry() {
+				x.rec.Flags |= telemetry.FlagUO
+			} else if x.replay() {
 				x.giveUp(cl)
 				out.retry = true
 				return out
+			} else { // the body outgrew its room meanwhile
+				x.dropRetry()
 			}
-			x.rec.Flags |= telemetry.FlagUO
 		case v.Reason == resilience.ReasonExhausted:
 			x.rec.Flags |= telemetry.FlagURX
 		}
@@ -228,6 +232,19 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 		fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.heard)})
 	}
 	x.out = fs
+	x.note(fs)
+}
+
+// note keeps the response's fields for a record that somebody wants them in: those of
+// a backend are gone with its connection.
+func (x *exchange) note(fs []attrs.Field) {
+	if !x.rec.Plan.ReadsResponse() {
+		return
+	}
+	x.rec.ResponseHeaders = make([]attrs.Field, len(fs))
+	for i, f := range fs {
+		x.rec.ResponseHeaders[i] = attrs.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+	}
 }
 
 // relayBody copies the body behind the head, and the trailers behind that.

@@ -49,7 +49,7 @@ func (s *Set) PickBeyond(hash uint64, skip, far []*Endpoint) *Endpoint {
 	}
 	v := s.current()
 	h := hash
-	if h == 0 || !s.policy.Kind.hashing() {
+	if h == 0 || !s.policy.Kind.Hashing() {
 		h = s.random()
 	}
 	var excluded uint64

@@ -110,5 +110,5 @@ func (p *Policy) sameTables(q *Policy) bool {
 		p.TableSize == q.TableSize && p.LocalityWeighted == q.LocalityWeighted
 }
 
-// hashing reports whether the kind places requests by their hash.
-func (k Kind) hashing() bool { return k == RingHash || k == Maglev }
+// Hashing reports whether the kind places requests by their hash.
+func (k Kind) Hashing() bool { return k == RingHash || k == Maglev }

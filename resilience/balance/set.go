@@ -53,7 +53,7 @@ func NewSet(p Policy, endpoints []*Endpoint, prev *Set) *Set {
 			}
 		}
 	}
-	if s.policy.Kind.hashing() {
+	if s.policy.Kind.Hashing() {
 		s.tables = make([]table, len(s.levels))
 		for i, l := range s.levels {
 			if t := prev.tableFor(i, &s.policy, l); t != nil {

@@ -88,7 +88,7 @@ func (s *Set) fill(l *level, eps []*Endpoint, index int, now int64) {
 			}
 		}
 	}
-	if s.policy.Kind.hashing() {
+	if s.policy.Kind.Hashing() {
 		l.table = s.tables[index]
 		if l.panic {
 			l.table = newTable(&s.policy, eps)
