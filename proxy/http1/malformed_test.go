@@ -93,7 +93,7 @@ func malformedRequests() []malformed {
 		{post("Content-Length: 0\r\ncontent-length: 5", "abcde"), 400}, {post("Content-Length: 9223372036854775808", ""), 400}, {post("Content-Length: 99999999999999999999", ""), 400}, {post("Content-Length: \xd9\xa1", "a"), 400}, {post("Content-Length: 1e1", "a"), 400},
 		{post("Content-Length: 5", "abc"), cut}, {post("Content-Length: 1", ""), cut},
 		// transfer-encoding
-		{post("Content-Length: 5\r\nTransfer-Encoding: chunked", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"), 400},
+		{post("Content-Length: 5\r\nTransfer-Encoding: chunked", "0\r\n\r\n"), 400}, {post("Content-Length: 0\r\nTransfer-Encoding: chunked", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked\r\nContent-Length: 0", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"), 400},
 		{post("Transfer-Encoding: chunked, chunked", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked, identity", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: chunked, gzip", "0\r\n\r\n"), 400}, {post("Transfer-Encoding: ", ""), 400}, {post("Transfer-Encoding: ,chunked", "0\r\n\r\n"), 400},
 		{post("Transfer-Encoding: chun ked", ""), 400}, {post("Transfer-Encoding: \"chunked\"", ""), 400}, {post("Transfer-Encoding: \x0bchunked", ""), 400}, {post("Transfer-Encoding : chunked", ""), 400}, {post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", ""), 400},
 		{post("Transfer-Encoding: gzip, chunked", ""), 501}, {post("Transfer-Encoding: identity", ""), 501}, {post("Transfer-Encoding: gzip", ""), 501}, {post("Transfer-Encoding: xchunked", ""), 501}, {post("Transfer-Encoding: chunkedx", ""), 501}, {post("Transfer-Encoding: deflate;q=1, chunked", ""), 501}, {post("Transfer-Encoding: chunked;q=1", ""), 400},
@@ -101,7 +101,7 @@ func malformedRequests() []malformed {
 		// chunks
 		{chunked("x\r\n"), 400}, {chunked("\r\n"), 400}, {chunked("-1\r\n"), 400}, {chunked("+1\r\na\r\n0\r\n\r\n"), 400}, {chunked("0x1\r\na\r\n0\r\n\r\n"), 400}, {chunked("1 \r\na\r\n0\r\n\r\n"), 400}, {chunked(" 1\r\na\r\n0\r\n\r\n"), 400}, {chunked("1\t\r\na\r\n0\r\n\r\n"), 400}, {chunked("1 ;x\r\na\r\n0\r\n\r\n"), 400},
 		{chunked("1\na\r\n0\r\n\r\n"), 400}, {chunked("1\r\na\n0\r\n\r\n"), 400}, {chunked("1\r\nab\r\n0\r\n\r\n"), 400}, {chunked("2\r\na\r\n0\r\n\r\n"), 400}, {chunked("1\ra\r\n0\r\n\r\n"), 400}, {chunked("1;a\nb\r\na\r\n0\r\n\r\n"), 400}, {chunked("1;a\rb\r\na\r\n0\r\n\r\n"), 400}, {chunked("1;\x00\r\na\r\n0\r\n\r\n"), 400},
-		{chunked("8000000000000000\r\n"), 400}, {chunked("10000000000000000\r\n"), 400}, {chunked("00000000000000001\r\na\r\n0\r\n\r\n"), 400}, {chunked("ffffffffffffffff\r\n"), 400}, {chunked("1,1\r\na\r\n0\r\n\r\n"), 400}, {chunked("1g\r\na\r\n0\r\n\r\n"), 400},
+		{chunked("8000000000000000\r\n"), 400}, {chunked("10000000000000000\r\n"), 400}, {chunked("00000000000000001\r\na\r\n0\r\n\r\n"), 400}, {chunked("ffffffffffffffff\r\n"), 400}, {chunked("1,1\r\na\r\n0\r\n\r\n"), 400}, {chunked("7fffffffffffffff\r\n"), cut}, {chunked("1\r\nax\n0\r\n\r\n"), 400}, {chunked("1\r\na\r\r0\r\n\r\n"), 400}, {chunked("/\r\n"), 400}, {chunked(":\r\n"), 400}, {chunked("@\r\n"), 400}, {chunked("`\r\n"), 400}, {chunked("G\r\n"), 400}, {chunked("1g\r\na\r\n0\r\n\r\n"), 400},
 		{chunked("1;" + strings.Repeat("e", maxChunkLine) + "\r\na\r\n0\r\n\r\n"), 400}, {chunked(strings.Repeat("1;"+strings.Repeat("e", 4000)+"\r\na\r\n", 5) + "0\r\n\r\n"), 400},
 		{chunked("1\r\na\r\n"), cut}, {chunked("1\r\na"), cut}, {chunked("5\r\nab"), cut}, {chunked("0\r\n"), cut}, {chunked(""), cut}, {chunked("0\r\nA: b\r\n"), cut}, {chunked("1\r\na\r"), cut},
 		// trailers
@@ -157,6 +157,11 @@ func TestAcceptedRequests(t *testing.T) {
 		{get("TE: trailers, gzip", "Upgrade: h2c", "HTTP2-Settings: AAA", "Connection: Upgrade, HTTP2-Settings, TE"), `GET http a "/" 0 te`},
 		{get("Upgrade: WebSocket", "Connection: keep-alive, Upgrade"), `GET http a "/" 0 upgrade`},
 		{get("Upgrade: websocket"), `GET http a "/" 0`},
+		{get("TE: gzip", "Connection: te"), `GET http a "/" 0`},
+		{post("Content-Length: 3\r\nExpect: 100-continue\r\nConnection: expect", "abc"), `POST http a "/" 3 "abc"`},
+		// Names as long as those that the codec keeps for itself.
+		{get("ab: 1", "hosz: 1", "expecz: 1", "upgradz: 1", "connectioz: 1", "keep-alivz: 1", "content-lengtz: 1", "http2-settingz: 1", "proxy-connectioz: 1", "transfer-encodinz: chunked"),
+			`GET http a "/" 0 ab="1" hosz="1" expecz="1" upgradz="1" connectioz="1" keep-alivz="1" content-lengtz="1" http2-settingz="1" proxy-connectioz="1" transfer-encodinz="chunked"`},
 		{post("Content-Length: 3\r\nExpect: 100-Continue", "abc"), `POST http a "/" 3 expect "abc"`},
 		{post("Content-Length: 3", "abcGET"), `POST http a "/" 3 "abc"`},
 		{post("Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 1", "a"), `POST http a "/" 1 "a"`},
