@@ -22,12 +22,14 @@ type Chain struct {
 	Broken   string          // when set, every request answers 503 and this says why
 	Workload *Workload       // of a workload destination, when known
 	Problems []Problem
+	Reports  any // what Env.Reports made of Spec.Telemetry
 
 	table     *routing.Table
 	consumers map[string]*routing.Table
 	byClient  map[string][]CompiledTCP
 	targets   []*Target // by ref; Default last
 	direct    *directTargets
+	unheard   []Problem // of Reports; the same for all chains with that Telemetry
 }
 
 // CompiledStage is one step of a chain's HTTP pipeline.

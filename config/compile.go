@@ -13,6 +13,10 @@ type Env struct {
 	// State makes the runtime state of a backend: limits, breakers, outlier
 	// detection. prev is its previous state, which it may return.
 	State func(b *Backend, prev any) any
+
+	// Reports makes what writes the records of destinations as their source asks.
+	// Problems name what is done otherwise than asked.
+	Reports func(t *Telemetry) (run any, problems []Problem)
 }
 
 // Compile turns a model into a snapshot, reusing from prev whatever did not
@@ -80,6 +84,13 @@ func (c *compiler) destinations(list []*Destination) {
 		c.destination(d)
 	}
 	c.listed = true
+	told := make(map[*Telemetry]bool) // most destinations share theirs
+	for _, ch := range s.chains {
+		if t := ch.Spec.Telemetry; !told[t] {
+			told[t] = true
+			c.problems = append(c.problems, ch.unheard...)
+		}
+	}
 }
 
 // retire closes what the previous snapshot alone had.

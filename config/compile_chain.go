@@ -29,6 +29,9 @@ func (c *compiler) chain(d *Destination, prev *Chain) *Chain {
 	c.tables(ch)
 	c.tcp(ch)
 	c.stages(ch, prev)
+	if c.env.Reports != nil && d.Telemetry != nil {
+		ch.Reports, ch.unheard = c.env.Reports(d.Telemetry)
+	}
 	if len(d.Conn) > 0 {
 		ch.Conn = authz.Compile(d.Conn)
 	}

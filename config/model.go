@@ -150,16 +150,23 @@ type Telemetry struct {
 
 // AccessLog is one access logger.
 type AccessLog struct {
-	Kind       string // "file", "otel", "grpc"
-	Path       string // file: "/dev/stdout"
-	Text       string // format text, in Envoy's command operators
-	JSON       string // format as a JSON object, instead of Text
-	Backend    string // key of the backend that takes the records; otel and grpc
-	Authority  string // of that backend
-	Name       string // of the log
-	Expression string // CEL filter; empty: all
-	MinStatus  int    // only responses of this status and above; 0: all
+	Kind       string         // "file", "otel", "grpc"
+	Path       string         // file: "/dev/stdout"
+	Text       string         // format text, in Envoy's command operators
+	JSON       string         // format as a JSON object, instead of Text
+	Backend    string         // key of the backend that takes the records; otel and grpc
+	Authority  string         // of that backend
+	Name       string         // of the log
+	Attributes []LogAttribute // otel: beside the text
+	Expression string         // CEL filter; empty: all
+	MinStatus  int            // only responses of this status and above; 0: all
 	Flags      []string
+}
+
+// LogAttribute is a named value of a log record.
+type LogAttribute struct {
+	Name   string
+	Format string // Envoy's command operators
 }
 
 // Tracing says where spans go and how many are made.
@@ -167,9 +174,12 @@ type Tracing struct {
 	Kind      string // "opentelemetry", "zipkin", ...; empty: no provider, spans go nowhere
 	Backend   string // key of the collector's backend
 	Authority string
-	Random    float64 // percent of the requests that carry no decision
-	Client    float64 // percent of the requests that ask for a trace
-	Overall   float64 // percent, upper bound of both
+	Path      string         // of OTLP over HTTP; empty: gRPC
+	Headers   []LogAttribute // of OTLP over HTTP, literal
+	Service   string         // service.name; empty: the waypoint's
+	Random    float64        // percent of the requests that carry no decision
+	Client    float64        // percent of the requests that ask for a trace
+	Overall   float64        // percent, upper bound of both
 	Tags      []TraceTag
 }
 

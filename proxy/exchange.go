@@ -217,6 +217,7 @@ func (x *exchange) report() {
 		r.Protocol = telemetry.GRPC
 		r.RequestMessages, r.ResponseMessages = x.reqCount.n, x.respCount.n
 	}
+	r.RequestHeaders = x.fields
 	x.p.opts.Telemetry.Done(r)
 }
 

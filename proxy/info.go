@@ -91,6 +91,12 @@ func (t *tunnel) foreign(s *config.Snapshot) bool {
 	return n != "" && s != nil && n != s.Mesh.Network
 }
 
+// planOf is what the source of a destination asks of its records.
+func planOf(c *config.Chain) *telemetry.Plan {
+	p, _ := c.Reports.(*telemetry.Plan)
+	return p
+}
+
 // chainService caches the service of the chain that a tunnel leads to.
 type chainService struct {
 	of      config.Service // not the chain: that would keep an old snapshot alive

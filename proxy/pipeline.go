@@ -50,7 +50,7 @@ func (x *exchange) decide() bool {
 		x.answer(reply{status: 404, flags: telemetry.FlagNR, details: "route_not_found"})
 		return false
 	}
-	x.rec.Service = t.serviceOf(x.chain)
+	x.rec.Service, x.rec.Plan = t.serviceOf(x.chain), planOf(x.chain)
 	ok := x.prepare() && x.room() && x.usable() && x.stages() && x.choose()
 	x.chain = nil
 	return ok

@@ -58,6 +58,7 @@ func (x *exchange) answer(r reply) {
 	fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.now)}, attrs.Field{Name: "server", Value: serverName})
 	x.out = fs
 	h.Fields = fs
+	x.note(fs)
 	x.rec.Code = h.Status
 	x.sendAnswer(h, body)
 }

@@ -5,7 +5,7 @@ import "waypoint.dev/waypoint/internal/attrs"
 // trace gives the exchange its place in the client's trace, or in a new one, and
 // tells the backend. It does nothing, to the header either, while tracing is off.
 func (x *exchange) trace() {
-	if !x.p.opts.Telemetry.Tracing() {
+	if !x.p.opts.Telemetry.Tracing(x.rec.Plan) {
 		return
 	}
 	at := -1
@@ -19,7 +19,7 @@ func (x *exchange) trace() {
 	if at >= 0 {
 		parent = x.fields[at].Value
 	}
-	x.rec.Trace = x.p.opts.Telemetry.Place(parent)
+	x.rec.Trace = x.p.opts.Telemetry.Place(x.rec.Plan, parent)
 	from := len(x.scratch)
 	x.scratch = x.rec.Trace.AppendTraceparent(x.scratch)
 	v := view(x.scratch[from:])

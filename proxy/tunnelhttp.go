@@ -96,7 +96,7 @@ func (t *tunnel) badHead(sc *http1.ServerConn, err error) {
 	r.Version, r.Code, r.Flags = "HTTP/1.1", pe.Status, telemetry.FlagDPE
 	r.Details = malformedDetails(pe)
 	if c := t.p.opts.Store.Load().Lookup(t.conn.Dest, t.conn.DestHost, t.conn.DestPort); c != nil {
-		r.Service = t.serviceOf(c)
+		r.Service, r.Plan = t.serviceOf(c), planOf(c)
 	}
 	t.p.opts.Telemetry.Begin()
 	_ = sc.WriteError(pe.Status, malformedBody(pe.Status),

@@ -42,16 +42,23 @@ func NewAccessLog(w io.Writer, f Format) *AccessLog {
 // Lost is how many lines were dropped.
 func (l *AccessLog) Lost() uint64 { return l.lost.Load() }
 
-func (l *AccessLog) write(r *Record) {
+// write appends a line in the log's own format.
+func (l *AccessLog) write(r *Record) { l.append(r, nil) }
+
+// append appends a line of a pattern; nil: in the log's own format.
+func (l *AccessLog) append(r *Record, p *Pattern) {
 	l.mu.Lock()
 	if l.closed || len(l.pending) > maxPending {
 		l.mu.Unlock()
 		l.lost.Add(1)
 		return
 	}
-	if l.format == JSON {
+	switch {
+	case p != nil:
+		l.pending = p.Append(l.pending, r)
+	case l.format == JSON:
 		l.pending = appendJSON(l.pending, r)
-	} else {
+	default:
 		l.pending = appendText(l.pending, r)
 	}
 	l.mu.Unlock()

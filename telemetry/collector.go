@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -23,20 +24,28 @@ func desc(name, help string, l []string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, l, nil)
 }
 
+var metricHelp = [metricCount]string{
+	"Requests handled.", "Duration of requests.", "Body sizes of requests.", "Body sizes of responses.",
+	"gRPC messages received from clients.", "gRPC messages sent to clients.",
+	"TCP connections opened.", "TCP connections closed.", "Bytes sent to clients on TCP connections.", "Bytes received from clients on TCP connections.",
+}
+
+// descs describe the metrics with the labels that Istio gives them.
+var descs = func() (d [metricCount]*prometheus.Desc) {
+	for i, name := range metricNames {
+		l := httpLabels
+		if metric(i) >= tcpOpened {
+			l = labels
+		}
+		d[i] = desc("istio_"+name, metricHelp[i], l)
+	}
+	return d
+}()
+
 var (
-	descRequests = desc("istio_requests_total", "Requests handled.", httpLabels)
-	descDuration = desc("istio_request_duration_milliseconds", "Duration of requests.", httpLabels)
-	descReqBytes = desc("istio_request_bytes", "Body sizes of requests.", httpLabels)
-	descResBytes = desc("istio_response_bytes", "Body sizes of responses.", httpLabels)
-	descReqMsgs  = desc("istio_request_messages_total", "gRPC messages received from clients.", httpLabels)
-	descResMsgs  = desc("istio_response_messages_total", "gRPC messages sent to clients.", httpLabels)
-	descOpened   = desc("istio_tcp_connections_opened_total", "TCP connections opened.", labels)
-	descClosed   = desc("istio_tcp_connections_closed_total", "TCP connections closed.", labels)
-	descTCPSent  = desc("istio_tcp_sent_bytes_total", "Bytes sent to clients on TCP connections.", labels)
-	descTCPRecv  = desc("istio_tcp_received_bytes_total", "Bytes received from clients on TCP connections.", labels)
-	descBuild    = desc("istio_build", "Version of this proxy.", []string{"component", "tag"})
-	descActive   = desc("waypoint_exchanges_active", "Requests and connections under way.", nil)
-	descLogLost  = desc("waypoint_access_log_lost_total", "Access-log lines dropped because the sink could not keep up.", nil)
+	descBuild   = desc("istio_build", "Version of this proxy.", []string{"component", "tag"})
+	descActive  = desc("waypoint_exchanges_active", "Requests and connections under way.", nil)
+	descLogLost = desc("waypoint_access_log_lost_total", "Access-log lines dropped because the sink could not keep up.", nil)
 )
 
 // Describe sends nothing: the collector is unchecked, as label sets come and go.
@@ -52,9 +61,10 @@ func (r *Reporter) Collect(ch chan<- prometheus.Metric) {
 	r.denied.collect(ch)
 	// The same labels may stand in several parts of the registry: one for each
 	// shard of tunnels that saw them. They are summed before they are sent.
-	sums := map[seriesKey]*sum{}
+	sums, changed := map[seriesKey]*sum{}, false
 	r.reg.each(func(s *series) {
-		k := seriesKey{s.pairKey, s.outcome}
+		k := seriesKey{s.pairKey, s.outcome, s.metrics, s.values}
+		changed = changed || s.metrics != nil
 		t := sums[k]
 		if t == nil {
 			t = &sum{}
@@ -62,6 +72,10 @@ func (r *Reporter) Collect(ch chan<- prometheus.Metric) {
 		}
 		t.add(s)
 	})
+	if changed {
+		sendChanged(ch, sums)
+		return
+	}
 	for k, t := range sums {
 		t.send(ch, k)
 	}
@@ -70,6 +84,8 @@ func (r *Reporter) Collect(ch chan<- prometheus.Metric) {
 type seriesKey struct {
 	pairKey
 	outcome
+	metrics *Metrics
+	values  string
 }
 
 type sum struct {
@@ -112,40 +128,98 @@ func (t *sum) add(s *series) {
 	}
 }
 
-func (t *sum) send(ch chan<- prometheus.Metric, k seriesKey) {
-	counter := func(d *prometheus.Desc, v uint64, lv []string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), lv...)
+// share is a metric's part of a sum: a count, or a histogram.
+type share struct {
+	metric metric
+	count  uint64
+	hist   *histSum
+}
+
+// shares are the metrics of a sum, by what its protocol has.
+func (t *sum) shares(p Protocol) []share {
+	if p == TCP {
+		return []share{{tcpOpened, t.opened, nil}, {tcpClosed, t.closed, nil}, {tcpReceived, t.tcpRecv, nil}, {tcpSent, t.tcpSent, nil}}
 	}
-	lv := k.labels()
-	if k.protocol == TCP {
-		counter(descOpened, t.opened, lv)
-		counter(descClosed, t.closed, lv)
-		counter(descTCPRecv, t.tcpRecv, lv)
-		counter(descTCPSent, t.tcpSent, lv)
+	out := []share{{requests, t.requests, nil}, {duration, 0, &t.duration}, {requestBytes, 0, &t.received}, {responseBytes, 0, &t.sent}}
+	if p == GRPC {
+		out = append(out, share{requestMessages, t.reqMsgs, nil}, share{responseMessages, t.resMsgs, nil})
+	}
+	return out
+}
+
+func (s *share) send(ch chan<- prometheus.Metric, d *prometheus.Desc, lv []string) {
+	if s.hist == nil {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(s.count), lv...)
 		return
 	}
-	grpc := ""
-	if k.protocol == GRPC && k.grpc >= 0 {
-		grpc = strconv.Itoa(int(k.grpc))
+	cum, n := make(map[float64]uint64, len(buckets)), uint64(0)
+	for i, b := range buckets {
+		n += s.hist.counts[i]
+		cum[b] = n
 	}
-	lv = append(lv, strconv.Itoa(int(k.code)), grpc)
-	counter(descRequests, t.requests, lv)
-	if k.protocol == GRPC {
-		counter(descReqMsgs, t.reqMsgs, lv)
-		counter(descResMsgs, t.resMsgs, lv)
+	n += s.hist.counts[len(buckets)]
+	ch <- prometheus.MustNewConstHistogram(d, n, float64(s.hist.sum)/1000, cum, lv...)
+}
+
+func (t *sum) send(ch chan<- prometheus.Metric, k seriesKey) {
+	lv := k.labels()
+	for _, s := range t.shares(k.protocol) {
+		s.send(ch, descs[s.metric], lv)
 	}
-	hist := func(d *prometheus.Desc, h *histSum) {
-		cum, n := make(map[float64]uint64, len(buckets)), uint64(0)
-		for i, b := range buckets {
-			n += h.counts[i]
-			cum[b] = n
+}
+
+// sendChanged sends metrics of which a source changes some: what has come to have the
+// same labels is added up.
+func sendChanged(ch chan<- prometheus.Metric, sums map[seriesKey]*sum) {
+	type final struct {
+		share
+		names, values []string
+	}
+	all := map[string]*final{}
+	for k, t := range sums {
+		base, lv := labels, k.labels()
+		if k.protocol != TCP {
+			base = httpLabels
 		}
-		n += h.counts[len(buckets)]
-		ch <- prometheus.MustNewConstHistogram(d, n, float64(h.sum)/1000, cum, lv...)
+		for _, s := range t.shares(k.protocol) {
+			names, values := base, lv
+			if k.metrics != nil {
+				if k.metrics.of[s.metric].drop {
+					continue
+				}
+				names, values = k.metrics.labels(s.metric, base, lv, k.values)
+			}
+			id := metricNames[s.metric] + "\x00" + strings.Join(names, "\x00") + "\x01" + strings.Join(values, "\x00")
+			if f := all[id]; f != nil {
+				f.merge(&s)
+			} else {
+				all[id] = &final{s.clone(), names, values}
+			}
+		}
 	}
-	hist(descDuration, &t.duration)
-	hist(descReqBytes, &t.received)
-	hist(descResBytes, &t.sent)
+	for _, f := range all {
+		f.send(ch, desc("istio_"+metricNames[f.metric], metricHelp[f.metric], f.names), f.values)
+	}
+}
+
+// clone copies a share that others are added to.
+func (s share) clone() share {
+	if s.hist != nil {
+		h := *s.hist
+		s.hist = &h
+	}
+	return s
+}
+
+func (s *share) merge(o *share) {
+	s.count += o.count
+	if s.hist == nil {
+		return
+	}
+	s.hist.sum += o.hist.sum
+	for i := range s.hist.counts {
+		s.hist.counts[i] += o.hist.counts[i]
+	}
 }
 
 func (k *seriesKey) labels() []string {
@@ -167,7 +241,8 @@ func (k *seriesKey) labels() []string {
 	if k.mutual {
 		security = "mutual_tls"
 	}
-	return []string{
+	lv := make([]string, 0, len(httpLabels))
+	lv = append(lv,
 		"waypoint",
 		or(src.Workload), or(src.Namespace), or(src.Principal), or(src.App), or(src.Version),
 		or(src.CanonicalService), srcRev, or(src.Cluster),
@@ -175,7 +250,15 @@ func (k *seriesKey) labels() []string {
 		or(svc.Host), or(svc.Name), or(svc.Namespace),
 		or(dst.CanonicalService), or(dst.CanonicalRevision), or(dst.Cluster),
 		k.protocol.String(), k.flags.String(), security,
+	)
+	if k.protocol == TCP {
+		return lv
 	}
+	grpc := ""
+	if k.protocol == GRPC && k.grpc >= 0 {
+		grpc = strconv.Itoa(int(k.grpc))
+	}
+	return append(lv, strconv.Itoa(int(k.code)), grpc)
 }
 
 func or(s string) string {

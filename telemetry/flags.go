@@ -69,3 +69,30 @@ func (f Flags) String() string {
 	}
 	return string(f.Append(nil))
 }
+
+// envoyBits are the numbers of the flags in Envoy's CoreResponseFlag, in the order
+// of ours.
+var envoyBits = [...]uint8{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 25, 22, 23, 24}
+
+// envoy is the number that expressions compare as response.flags.
+func (f Flags) envoy() (n int64) {
+	for i, bit := range envoyBits {
+		if f&(1<<i) != 0 {
+			n |= 1 << bit
+		}
+	}
+	return n
+}
+
+// ParseFlags reads short names, as access log filters have them; unknown ones are
+// left out.
+func ParseFlags(names []string) (f Flags) {
+	for i, have := range flagNames {
+		for _, n := range names {
+			if n == have {
+				f |= 1 << i
+			}
+		}
+	}
+	return f
+}

@@ -3,6 +3,8 @@ package telemetry
 import (
 	"net/netip"
 	"time"
+
+	"waypoint.dev/waypoint/internal/attrs"
 )
 
 // Protocol of an exchange, as the request_protocol label says it.
@@ -62,6 +64,12 @@ type Record struct {
 	Source, Dest *Peer    // interned by Reporter.Peer; nil: unknown
 	Service      *Service // interned by Reporter.Service; nil: unknown
 	MutualTLS    bool
+
+	// The heads as policies and the client saw them, borrowed; for formats and
+	// expressions.
+	RequestHeaders, ResponseHeaders []attrs.Field
+
+	Plan *Plan // what the source asks for this exchange; nil: the reporter's options alone
 
 	Trace Trace // zero while tracing is off
 

@@ -46,11 +46,21 @@ func New(o Options) *Reporter {
 	return &Reporter{opts: o, reg: newRegistry(maxPairs), peers: map[Peer]*Peer{}, services: map[Service]*Service{}}
 }
 
-// Tracing says whether exchanges need a place in a trace.
-func (r *Reporter) Tracing() bool { return r.opts.Tracer != nil }
+// Tracing says whether exchanges of a plan need a place in a trace.
+func (r *Reporter) Tracing(p *Plan) bool {
+	if p != nil && p.Trace != nil {
+		return p.Trace.Tracer != nil
+	}
+	return r.opts.Tracer != nil
+}
 
-// Place is Sampler.Place of the reporter's sampler.
-func (r *Reporter) Place(traceparent string) Trace { return r.opts.Sampler.Place(traceparent) }
+// Place is Sampler.Place of the plan's sampler, or of the reporter's.
+func (r *Reporter) Place(p *Plan, traceparent string) Trace {
+	if p != nil && p.Trace != nil {
+		return p.Trace.Sampler.Place(traceparent)
+	}
+	return r.opts.Sampler.Place(traceparent)
+}
 
 // Log is the access log, nil when off.
 func (r *Reporter) Log() *AccessLog { return r.opts.Log }
@@ -141,13 +151,17 @@ func (r *Reporter) TCPClosed(rec *Record) {
 
 func (r *Reporter) series(rec *Record) *series {
 	k := pairKey{rec.Source, rec.Dest, rec.Service, rec.Protocol, rec.MutualTLS}
-	p, k := r.reg.get(k, rec.Shard)
 	o := outcome{code: uint16(rec.Code), grpc: int16(rec.GRPCStatus), flags: rec.Flags}
 	if rec.Protocol == TCP {
 		// A connection is counted under one series from open to close: its flags
 		// are known only at the end and stand in the log.
 		o = outcome{grpc: -1}
 	}
+	if p := rec.Plan; p != nil && p.Metrics != nil {
+		var room [256]byte
+		return r.reg.changedSeries(k, p.Metrics, p.Metrics.append(room[:0], rec), o)
+	}
+	p, k := r.reg.get(k, rec.Shard)
 	return p.get(k, o)
 }
 
@@ -161,7 +175,8 @@ func (r *Reporter) emit(rec *Record) {
 	if r.opts.Observer != nil {
 		r.opts.Observer.Finish(rec)
 	}
-	if r.opts.Tracer != nil && rec.Trace.Sampled {
+	if r.opts.Tracer != nil && rec.Trace.Sampled && (rec.Plan == nil || rec.Plan.Trace == nil) {
 		r.opts.Tracer.Finish(rec)
 	}
+	rec.Plan.emit(rec)
 }

@@ -54,6 +54,12 @@ type pairKey struct {
 	mutual       bool
 }
 
+// changedKey names the series of a destination whose source changes metrics.
+type changedKey struct {
+	pairKey
+	metrics *Metrics
+}
+
 // outcome is the rest of the labels.
 type outcome struct {
 	code  uint16
@@ -67,6 +73,9 @@ type series struct {
 	outcome
 	http [shards]shard
 	tcp  *[shards]tcpShard
+
+	metrics *Metrics // what changes its labels; nil: nothing
+	values  string   // of the labels of its own
 }
 
 // pair holds the series of one source and destination, a handful of outcomes.
@@ -75,7 +84,10 @@ type pair struct {
 	list atomic.Pointer[[]*series]
 }
 
-func (p *pair) get(k pairKey, o outcome) *series {
+func (p *pair) get(k pairKey, o outcome) *series { return p.find(k, o, nil, "") }
+
+// find returns the series of an outcome. values is kept.
+func (p *pair) find(k pairKey, o outcome, m *Metrics, values string) *series {
 	if l := p.list.Load(); l != nil {
 		for _, s := range *l {
 			if s.outcome == o {
@@ -94,7 +106,7 @@ func (p *pair) get(k pairKey, o outcome) *series {
 		}
 		old = *l
 	}
-	s := &series{pairKey: k, outcome: o}
+	s := &series{pairKey: k, outcome: o, metrics: m, values: values}
 	if k.protocol == TCP {
 		s.tcp = new([shards]tcpShard)
 	}
@@ -113,11 +125,15 @@ type registry struct {
 	}
 	n     atomic.Int64
 	limit int64
-	over  [3]pair // by Protocol: where further combinations go, as "unknown", once limit is reached
+
+	mu      sync.RWMutex
+	changed map[changedKey]map[string]*pair // guarded by mu: by the values of their own labels
+
+	over [3]pair // by Protocol: where further combinations go, as "unknown", once limit is reached
 }
 
 func newRegistry(limit int64) *registry {
-	r := &registry{limit: limit}
+	r := &registry{limit: limit, changed: make(map[changedKey]map[string]*pair)}
 	for i := range r.parts {
 		r.parts[i].pairs = make(map[pairKey]*pair)
 	}
@@ -148,6 +164,42 @@ func (r *registry) get(k pairKey, at uint32) (*pair, pairKey) {
 	return p, k
 }
 
+// changedSeries is get for a destination whose source changes metrics. values is
+// borrowed. Past the limit the values of own labels are not told apart.
+func (r *registry) changedSeries(k pairKey, m *Metrics, values []byte, o outcome) *series {
+	key := changedKey{k, m}
+	r.mu.RLock()
+	p := r.changed[key][string(values)]
+	r.mu.RUnlock()
+	if p != nil {
+		// All series of the pair have the same values: any one has the text.
+		if l := p.list.Load(); l != nil {
+			for _, s := range *l {
+				if s.outcome == o {
+					return s
+				}
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n.Load() >= r.limit && r.changed[key][string(values)] == nil {
+		key, values = changedKey{pairKey{protocol: k.protocol}, m}, nil
+	}
+	of := r.changed[key]
+	if of == nil {
+		of = make(map[string]*pair)
+		r.changed[key] = of
+	}
+	text := string(values)
+	if p = of[text]; p == nil {
+		p = new(pair)
+		of[text] = p
+		r.n.Add(1)
+	}
+	return p.find(key.pairKey, o, m, text)
+}
+
 // each visits every series.
 func (r *registry) each(f func(*series)) {
 	visit := func(p *pair) {
@@ -171,6 +223,13 @@ func (r *registry) each(f func(*series)) {
 	}
 	for i := range r.over {
 		visit(&r.over[i])
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, of := range r.changed {
+		for _, p := range of {
+			visit(p)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/version"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/reports"
 	"waypoint.dev/waypoint/proxy/stages"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/telemetry"
@@ -47,7 +48,9 @@ type settings struct {
 	bounds          bounds
 	sessionKeys     string // file of the secrets of session tokens; empty: one of this process
 
-	network string // the waypoint's own, told to gateways of others; empty: there is one
+	network string    // the waypoint's own, told to gateways of others; empty: there is one
+	service string    // service.name of what collectors get that the source names
+	node    otlp.Node // the waypoint as its spans name it then
 
 	// What one way of starting adds; nil: nothing.
 	revoked func(*x509.Certificate) bool
@@ -70,7 +73,8 @@ type instance struct {
 	pool     *hbone.Pool
 	names    *proxy.Names
 	stages   *stages.Stages
-	unwatch  func() // of stages
+	reports  *reports.Reports
+	unwatch  []func() // of stages and reports
 	events   proxy.BackendEvents
 	overload resilience.Overload
 	proxy    *proxy.Proxy
@@ -149,7 +153,8 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 	in.events.Log, in.events.Identity = log, ids
 	in.names = proxy.NewNames(nil)
 	in.stages = stages.New(stages.Options{Store: &in.store, Dialer: in.pool, Guard: guard, Names: in.names, Log: log})
-	in.unwatch = in.stages.Watch(&in.store)
+	in.reports = reports.New(reports.Options{Dial: in.stages.DialBackend, Node: s.node, Service: s.service, Log: log})
+	in.unwatch = []func(){in.stages.Watch(&in.store), in.reports.Watch(&in.store)}
 	s.bounds.apply(&in.overload)
 	in.proxy = proxy.New(proxy.Options{
 		Store: &in.store, Dialer: in.pool, Telemetry: in.reporter, Log: log,
@@ -310,7 +315,7 @@ func (c *compiler) list() []config.Problem {
 }
 
 func (in *instance) env() config.Env {
-	return config.Env{State: in.events.State, Stage: in.stages.Compile}
+	return config.Env{State: in.events.State, Stage: in.stages.Compile, Reports: in.reports.Compile}
 }
 
 func (in *instance) ready() error {

@@ -65,7 +65,10 @@ func (in *instance) close() {
 	close(in.closing) // after Close: a Serve that was held back must end at once
 	in.accepting.Wait()
 	in.proxy.Close()
-	in.unwatch()
+	for _, f := range in.unwatch {
+		f()
+	}
+	in.reports.Close()
 	in.stages.Close()
 	in.names.Close()
 	in.pool.Close()

@@ -21,6 +21,7 @@ import (
 	"waypoint.dev/waypoint/identity"
 	"waypoint.dev/waypoint/identity/istioca"
 	"waypoint.dev/waypoint/identity/spiffeapi"
+	"waypoint.dev/waypoint/telemetry/otlp"
 	"waypoint.dev/waypoint/xds"
 	"waypoint.dev/waypoint/xds/dump"
 	"waypoint.dev/waypoint/xds/feed"
@@ -157,7 +158,7 @@ func runProxy(ctx context.Context, s settings, a *agent.Settings, log *slog.Logg
 			return view.Backends(in.store.Load())
 		}
 	}
-	s.network = a.Network
+	s.network, s.service, s.node = a.Network, a.Node.Cluster, spanNode(a)
 	if in, err = start(s, identity.Restrict(ids, a.Curves), log, level); err != nil {
 		ids.Close()
 		return err
@@ -208,6 +209,17 @@ func proveIdentity(ctx context.Context, a *agent.Settings, log *slog.Logger) (id
 		return nil, err
 	}
 	return src, nil
+}
+
+// spanNode is the waypoint as the tags of its spans name it: what istiod would put
+// into them.
+func spanNode(a *agent.Settings) otlp.Node {
+	labels, _ := a.Node.Metadata["LABELS"].(map[string]any)
+	text := func(k string) string { s, _ := labels[k].(string); return s }
+	return otlp.Node{
+		ID: a.Node.ID, Namespace: a.Namespace, ClusterID: a.ClusterID, MeshID: a.MeshID,
+		CanonicalService: text("service.istio.io/canonical-name"), CanonicalRevision: text("service.istio.io/canonical-revision"),
+	}
 }
 
 func transport(e agent.Endpoint, a *agent.Settings) xds.Transport {

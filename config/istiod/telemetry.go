@@ -119,6 +119,9 @@ func (t *translator) accessLog(l *accesslogv3.AccessLog) (out config.AccessLog, 
 		}
 		out.Kind, out.Name, out.Text = "otel", c.GetCommonConfig().GetLogName(), c.GetBody().GetStringValue()
 		out.Backend, out.Authority = grpcTarget(g)
+		for _, kv := range c.GetAttributes().GetValues() {
+			out.Attributes = append(out.Attributes, config.LogAttribute{Name: kv.GetKey(), Format: kv.GetValue().GetStringValue()})
+		}
 	case "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig":
 		var c alsv3.HttpGrpcAccessLogConfig
 		if err := unpack(l.GetTypedConfig(), &c); err != nil {
@@ -215,8 +218,15 @@ func (t *translator) tracing(tr *hcmv3.HttpConnectionManager_Tracing) *config.Tr
 		if err := unpack(p.GetTypedConfig(), &c); err == nil {
 			out.Kind = "opentelemetry"
 			out.Backend, out.Authority = grpcTarget(c.GetGrpcService())
+			out.Service = c.GetServiceName()
 			if h := c.GetHttpService(); h != nil {
-				out.Backend = h.GetHttpUri().GetCluster()
+				t.otlpHTTP(out, h)
+			}
+			if len(c.GetResourceDetectors()) > 0 {
+				t.missing("tracing.provider", "a resource detector")
+			}
+			if c.GetSampler() != nil {
+				t.missing("tracing.provider", "a sampler of the provider's own")
 			}
 		}
 	case "envoy.config.trace.v3.ZipkinConfig":
@@ -225,10 +235,25 @@ func (t *translator) tracing(tr *hcmv3.HttpConnectionManager_Tracing) *config.Tr
 			out.Kind, out.Backend, out.Authority = "zipkin", c.GetCollectorCluster(), c.GetCollectorHostname()
 		}
 	}
-	if out.Kind != "opentelemetry" {
-		t.missing("tracing.provider", "tracer "+p.GetName())
+	if out.Kind == "" {
+		out.Kind = p.GetName() // named by what compiles it
 	}
 	return out
+}
+
+// otlpHTTP reads a collector that takes spans over HTTP.
+func (t *translator) otlpHTTP(out *config.Tracing, h *corev3.HttpService) {
+	_, rest, _ := strings.Cut(h.GetHttpUri().GetUri(), "://")
+	host, path, _ := strings.Cut(rest, "/")
+	out.Backend, out.Authority, out.Path = h.GetHttpUri().GetCluster(), host, "/"+path
+	for _, x := range h.GetRequestHeadersToAdd() {
+		v, err := literal(x.GetHeader().GetValue())
+		if err != nil {
+			t.missing("tracing.provider", err.Error()+", so the header "+x.GetHeader().GetKey())
+			continue
+		}
+		out.Headers = append(out.Headers, config.LogAttribute{Name: x.GetHeader().GetKey(), Format: v})
+	}
 }
 
 func percent(p *typev3.Percent) float64 { return p.GetValue() }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"net"
 
+	logscol "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	v1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	logsv1 "go.opentelemetry.io/proto/otlp/logs/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
 )
 
-// Collector is an OTLP/gRPC receiver that keeps the spans it gets.
+// Collector is an OTLP/gRPC receiver that keeps the spans and log records it gets.
 type Collector struct {
 	v1.UnimplementedTraceServiceServer
 
@@ -18,6 +20,7 @@ type Collector struct {
 	srv  *grpc.Server
 	done chan struct{}
 	got  chan *tracev1.Span
+	logs chan *logsv1.LogRecord
 }
 
 // NewCollector listens on a free port of loopback until Close.
@@ -26,8 +29,9 @@ func NewCollector() (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Collector{Addr: ln.Addr().String(), srv: grpc.NewServer(), done: make(chan struct{}), got: make(chan *tracev1.Span, 64)}
+	c := &Collector{Addr: ln.Addr().String(), srv: grpc.NewServer(), done: make(chan struct{}), got: make(chan *tracev1.Span, 64), logs: make(chan *logsv1.LogRecord, 64)}
 	v1.RegisterTraceServiceServer(c.srv, c)
+	logscol.RegisterLogsServiceServer(c.srv, logReceiver{c: c})
 	go func() { defer close(c.done); _ = c.srv.Serve(ln) }()
 	return c, nil
 }
@@ -53,6 +57,39 @@ func (c *Collector) Next(ctx context.Context) *tracev1.Span {
 	select {
 	case s := <-c.got:
 		return s
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// logReceiver is a Collector as the service for logs.
+type logReceiver struct {
+	logscol.UnimplementedLogsServiceServer
+	c *Collector
+}
+
+// Export implements the OTLP service. It waits while 64 records are unread.
+func (l logReceiver) Export(ctx context.Context, r *logscol.ExportLogsServiceRequest) (*logscol.ExportLogsServiceResponse, error) {
+	for _, rs := range r.GetResourceLogs() {
+		for _, ss := range rs.GetScopeLogs() {
+			for _, rec := range ss.GetLogRecords() {
+				select {
+				case l.c.logs <- rec:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+		}
+	}
+	return &logscol.ExportLogsServiceResponse{}, nil
+}
+
+// NextLog waits for a log record that NextLog has not returned yet; nil when ctx ends
+// first.
+func (c *Collector) NextLog(ctx context.Context) *logsv1.LogRecord {
+	select {
+	case r := <-c.logs:
+		return r
 	case <-ctx.Done():
 		return nil
 	}

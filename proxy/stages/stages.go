@@ -1,9 +1,11 @@
 package stages
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"reflect"
 	"sync"
 
@@ -12,6 +14,7 @@ import (
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/hbone"
 	"waypoint.dev/waypoint/proxy"
+	"waypoint.dev/waypoint/proxy/originate"
 	"waypoint.dev/waypoint/resilience"
 )
 
@@ -114,6 +117,13 @@ func (s *Stages) Compile(_ *config.Destination, st *config.Stage, prev any) (any
 		return &limiter{spec: r, limit: resilience.NewLimiter(r)}, nil
 	}
 	return nil, nil // the others run by what stands in the chain
+}
+
+// DialBackend connects to a backend of the snapshot that serves, by its key, else to
+// the host and port that the key names: for what reports to collectors. h2 says
+// which protocol to offer where the backend asks for TLS.
+func (s *Stages) DialBackend(ctx context.Context, key string, h2 bool) (net.Conn, error) {
+	return s.mesh.dialBackend(ctx, key, originate.HTTP(h2))
 }
 
 func unknown(st *config.Stage) error {

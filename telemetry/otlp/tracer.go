@@ -3,14 +3,17 @@ package otlp
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -18,11 +21,25 @@ import (
 // exportTimeout bounds one batch (OTLP's default is 10 s).
 const exportTimeout = 5 * time.Second
 
-// Options of a Tracer. Endpoint is required.
+// Options of a Tracer. Endpoint or Dial is required.
 type Options struct {
 	Endpoint string // host:port of an OTLP/gRPC collector, in plaintext
 	Service  string // service.name: "waypoint.shop"
 	Node     Node
+
+	Dial      Dial              // connects to the collector, in place of Endpoint
+	Authority string            // of the collector, with Dial
+	Path      string            // with Dial: of OTLP over HTTP, "/v1/traces"; empty: gRPC
+	Headers   map[string]string // further ones of OTLP over HTTP
+
+	Tags []Tag // of every span, after Istio's
+}
+
+// Tag is a tag of the user's own.
+type Tag struct {
+	Name    string
+	Value   *telemetry.Pattern
+	Default string // where there is no value; empty: the tag is left out
 }
 
 // Node is the waypoint itself, as Istio's tags name it. Empty parts are left out.
@@ -36,23 +53,23 @@ type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 	own      []attribute.KeyValue
+	tags     []Tag
+	conn     *grpc.ClientConn // nil: the exporter has its own
 }
 
 var _ telemetry.Tracer = (*Tracer)(nil)
 
 // New makes a tracer. The collector is dialed when the first span is sent.
 func New(ctx context.Context, o Options) (*Tracer, error) {
-	exp, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpoint(o.Endpoint), otlptracegrpc.WithInsecure(),
-		// A batch that fails is lost: the next one finds the collector back, and
-		// memory and shutdown stay bounded.
-		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: false}), otlptracegrpc.WithTimeout(exportTimeout))
+	t := &Tracer{tags: o.Tags}
+	exp, err := t.exporter(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	res := resource.NewSchemaless(attribute.String("service.name", o.Service))
-	t := &Tracer{provider: sdk.NewTracerProvider(
+	t.provider = sdk.NewTracerProvider(
 		sdk.WithBatcher(exp), sdk.WithResource(res), sdk.WithSampler(sdk.AlwaysSample()), sdk.WithIDGenerator(ids{}),
-	)}
+	)
 	t.tracer = t.provider.Tracer("waypoint")
 	for _, kv := range []struct{ k, v string }{
 		{"node_id", o.Node.ID}, {"istio.namespace", o.Node.Namespace}, {"istio.cluster_id", o.Node.ClusterID}, {"istio.mesh_id", o.Node.MeshID},
@@ -65,8 +82,32 @@ func New(ctx context.Context, o Options) (*Tracer, error) {
 	return t, nil
 }
 
+func (t *Tracer) exporter(ctx context.Context, o Options) (sdk.SpanExporter, error) {
+	// A batch that fails is lost: the next one finds the collector back, and memory
+	// and shutdown stay bounded.
+	opts := []otlptracegrpc.Option{otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: false}), otlptracegrpc.WithTimeout(exportTimeout)}
+	switch {
+	case o.Dial == nil:
+		return otlptracegrpc.New(ctx, append(opts, otlptracegrpc.WithEndpoint(o.Endpoint), otlptracegrpc.WithInsecure())...)
+	case o.Path != "":
+		return otlptrace.New(ctx, newHTTP(o))
+	}
+	conn, err := grpcConn(o.Dial, o.Authority)
+	if err != nil {
+		return nil, err
+	}
+	t.conn = conn
+	return otlptracegrpc.New(ctx, append(opts, otlptracegrpc.WithGRPCConn(conn))...)
+}
+
 // Close sends what is pending, within ctx.
-func (t *Tracer) Close(ctx context.Context) error { return t.provider.Shutdown(ctx) }
+func (t *Tracer) Close(ctx context.Context) error {
+	err := t.provider.Shutdown(ctx)
+	if t.conn != nil {
+		t.conn.Close()
+	}
+	return err
+}
 
 // ids gives the span the ids that the record already carried upstream.
 type ids struct{}
@@ -98,6 +139,9 @@ func (t *Tracer) Finish(r *telemetry.Record) {
 	span.End(trace.WithTimestamp(r.Start.Add(r.Duration)))
 }
 
+// valid is text as protobuf takes it: clients send any bytes.
+func valid(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+
 // name is Istio's route decorator: "<service host>:<port>/*".
 func name(r *telemetry.Record) string {
 	if r.Service == nil || r.Service.Host == "" {
@@ -113,7 +157,7 @@ func (t *Tracer) attributes(r *telemetry.Record) []attribute.KeyValue {
 	a = append(a, t.own...)
 	str := func(k, v string) {
 		if v != "" {
-			a = append(a, attribute.String(k, string([]byte(v))))
+			a = append(a, attribute.String(k, strings.ToValidUTF8(strings.Clone(v), "\uFFFD")))
 		}
 	}
 	str("component", "proxy")
@@ -165,6 +209,14 @@ func (t *Tracer) attributes(r *telemetry.Record) []attribute.KeyValue {
 		str(pre+"app_version", p.peer.Version)
 		str(pre+"workload_type", p.peer.WorkloadType)
 		str(pre+"instance_name", p.peer.Instance)
+	}
+	var room [256]byte
+	for _, tag := range t.tags {
+		if b, ok := tag.Value.AppendRaw(room[:0], r); ok {
+			str(tag.Name, valid(b))
+		} else {
+			str(tag.Name, tag.Default)
+		}
 	}
 	return a
 }

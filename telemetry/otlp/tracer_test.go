@@ -56,7 +56,7 @@ func TestSpans(t *testing.T) {
 		r.Source = rep.Peer(telemetry.Peer{Workload: "curl", Namespace: "clients"})
 		r.Policy, r.Rule, r.Reason = "shop/p", "ns[shop]-policy[p]-rule[0]", "deny_matched"
 		r.Audit, r.DryRun, r.DryRunPolicy = "shop/a", "denied", "shop/d"
-		r.Trace = rep.Place(parent)
+		r.Trace = rep.Place(nil, parent)
 		rep.Begin()
 		rep.Done(r)
 		return r.Trace
@@ -108,7 +108,7 @@ func TestCollectorAway(t *testing.T) {
 	for range 5000 {
 		r := &telemetry.Record{}
 		r.Reset()
-		r.Trace = rep.Place("")
+		r.Trace = rep.Place(nil, "")
 		rep.Begin()
 		rep.Done(r)
 	}
