@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"strings"
 
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/buf"
@@ -231,6 +232,19 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 		fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.heard)})
 	}
 	x.out = fs
+	x.note(fs)
+}
+
+// note keeps the response's fields for a record that somebody wants them in: those of
+// a backend are gone with its connection.
+func (x *exchange) note(fs []attrs.Field) {
+	if !x.rec.Plan.ReadsResponse() {
+		return
+	}
+	x.rec.ResponseHeaders = make([]attrs.Field, len(fs))
+	for i, f := range fs {
+		x.rec.ResponseHeaders[i] = attrs.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+	}
 }
 
 // relayBody copies the body behind the head, and the trailers behind that.

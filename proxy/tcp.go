@@ -42,7 +42,7 @@ func (t *tunnel) serveTCP(c *config.Chain, sn sniffed, checked bool) {
 	r.Reset()
 	t.base(r)
 	r.Protocol = telemetry.TCP
-	r.Service = t.serviceOf(c)
+	r.Service, r.Plan = t.serviceOf(c), planOf(c)
 	t.p.opts.Telemetry.Begin()
 	defer func() {
 		r.Duration = time.Since(r.Start)
@@ -305,7 +305,7 @@ func (t *tunnel) recordTCP(c *config.Chain, fill func(*telemetry.Record)) {
 	r.Reset()
 	t.base(r)
 	r.Protocol = telemetry.TCP
-	r.Service = t.serviceOf(c)
+	r.Service, r.Plan = t.serviceOf(c), planOf(c)
 	fill(r)
 	t.p.opts.Telemetry.Begin()
 	t.p.opts.Telemetry.TCPClosed(r)
