@@ -30,7 +30,7 @@ func checkCommand() *cobra.Command {
 		Long: `check reads manifests as the waypoint and the API server read them, prints what
 would be served, and every object that is refused, ignored, or does less than it
 seems to. It exits 1 if there is an error among them.`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := mesh.options()
 			if err != nil {

@@ -42,7 +42,7 @@ and what the waypoint would answer.
 A URL of scheme tcp or tls is a connection without HTTP:
 
   waypoint explain --config DIR tls://web.shop:443 --sni a.example --from clients/curl`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: arguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := mesh.options()
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +46,17 @@ Start here:
 		}
 		fmt.Fprintln(os.Stderr, "waypoint:", err)
 		os.Exit(1)
+	}
+}
+
+// arguments wants from low to high arguments, and says how the command is used where
+// there are others.
+func arguments(low, high int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if n := len(args); n < low || n > high {
+			return fmt.Errorf("%d arguments: write %q (%s --help says more)", n, strings.TrimSuffix(cmd.UseLine(), " [flags]"), cmd.CommandPath())
+		}
+		return nil
 	}
 }
 

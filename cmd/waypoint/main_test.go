@@ -138,7 +138,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"run"}, false, "--config or --xds is required"},
 		{[]string{"run", "--config", "."}, false, "--cert, --key and --roots are required"},
 		{[]string{"run", "--config", ".", "--log-format", "xml"}, false, "use text or json"},
-		{[]string{"check"}, false, "accepts 1 arg"},
+		{[]string{"check"}, false, `write "waypoint check DIR" (waypoint check --help says more)`},
+		{[]string{"check", "a", "b"}, false, "2 arguments"},
+		{[]string{"explain"}, false, `write "waypoint explain [METHOD] URL"`},
+		{[]string{"proxy"}, false, `write "waypoint proxy waypoint"`},
 		{[]string{"check", "/nonexistent"}, false, "/nonexistent"},
 		{[]string{"fly"}, false, "unknown command"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ and probes. Annotate the Gateway with this image (docs/istio.md):
   kubectl annotate gateway waypoint sidecar.istio.io/proxyImage=<image>
 
 Flags of pilot-agent that mean nothing here are taken with one warning.`,
-		Args:               cobra.MinimumNArgs(1),
+		Args:               arguments(1, math.MaxInt),
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 	}
 	fs := cmd.Flags()

@@ -15,7 +15,9 @@ import (
 // Print writes what a model serves, for people: stable, without the parts that
 // have their default value.
 func Print(w io.Writer, m *config.Model) {
-	fmt.Fprintf(w, "waypoint %s/%s class %s\n", m.Mesh.Waypoint.Namespace, m.Mesh.Waypoint.Name, m.Mesh.Waypoint.Class)
+	if o := m.Mesh.Waypoint; o.Name != "" { // else a problem says that there is none
+		fmt.Fprintf(w, "waypoint %s/%s class %s\n", o.Namespace, o.Name, o.Class)
+	}
 	for _, d := range m.Destinations {
 		printDestination(w, d)
 	}
