@@ -228,7 +228,8 @@ type TCPRoute struct {
 	Rule     string   // name, or index in the route; not known of istiod's
 	SNI      []string // exact or "*.suffix"; empty: any
 	Backends []routing.Backend
-	Idle     time.Duration
+	Idle     time.Duration // silence after which a connection ends; 0: the backend's, else 1 h
+	Max      time.Duration // longest life of a connection; 0: the backend's, else none
 }
 
 // Backend is a set of endpoints with its settings: a service port, or a subset.

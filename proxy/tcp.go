@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type session struct {
 	declared bool // the port says TCP or TLS
 
 	rec telemetry.Record // owned by the tunnel's goroutine; its labels are fixed
+
+	silence, life time.Duration // fixed before bytes are copied: see bound
 
 	reportedIn, reportedOut int64 // guarded by t.mu
 	denied                  atomic.Pointer[authz.Decision]
@@ -63,7 +66,10 @@ func (t *tunnel) serveTCP(c *config.Chain, sn sniffed, checked bool) {
 	// A change of policies between the check and here would have found nothing.
 	t.recheck(t.p.opts.Store.Load())
 
-	s.s.run(&t.p.workers, s.idle(c))
+	if s.life > 0 {
+		defer time.AfterFunc(s.life, func() { s.s.end(endedLate) }).Stop()
+	}
+	s.s.run(&t.p.workers, s.silence)
 
 	t.mu.Lock()
 	s.report()
@@ -79,10 +85,11 @@ func (t *tunnel) serveTCP(c *config.Chain, sn sniffed, checked bool) {
 // open checks the policies, chooses an endpoint and connects to it. nil: the
 // connection is to be cut, and the record says why.
 func (s *session) open(c *config.Chain, checked bool) hbone.Conn {
-	_, target := s.decide(c, checked)
+	route, target := s.decide(c, checked)
 	if target == nil {
 		return nil
 	}
+	s.bound(route, target)
 	return s.connect(target)
 }
 
@@ -243,11 +250,14 @@ func (c *countedConn) Close() error {
 }
 
 // idle is how long both ways may be silent: the route's, the backend's, Envoy's.
-func (s *session) idle(c *config.Chain) time.Duration {
-	if route, _ := c.RouteTCPFor(s.t.conn.Peer.Namespace, s.t.conn.SNI); route != nil && route.Spec.Idle != 0 {
-		return route.Spec.Idle
+// bound says how long the connection may be silent and last: as the route says, else
+// as the backend does.
+func (s *session) bound(route *config.CompiledTCP, target *config.Target) {
+	set := &target.Spec.Load().Settings
+	s.silence, s.life = cmp.Or(set.IdleTimeout, defaultTCPIdle), set.MaxConnectionDuration
+	if route != nil {
+		s.silence, s.life = cmp.Or(route.Spec.Idle, s.silence), cmp.Or(route.Spec.Max, s.life)
 	}
-	return defaultTCPIdle
 }
 
 func (s *session) deny(d authz.Decision) {
@@ -277,6 +287,9 @@ func (s *session) explain() {
 	case endedIdle:
 		r.Flags |= telemetry.FlagSI
 		r.Termination = "idle_timeout"
+	case endedLate:
+		r.Flags |= telemetry.FlagDT
+		r.Termination = "max_duration_timeout"
 	case endedClient:
 		f := s.t.p.clientEnd()
 		r.Flags |= f.flag()

@@ -11,6 +11,7 @@ import (
 
 	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/routing"
 	"waypoint.dev/waypoint/telemetry"
 )
@@ -258,6 +259,58 @@ func TestTCPIdle(t *testing.T) {
 			t.Errorf("record %+v", rec)
 		}
 	})
+}
+
+// TestTCPBounds ends connections that are silent or open for longer than the route
+// says, or the backend where it says nothing.
+func TestTCPBounds(t *testing.T) {
+	backend := settings(func(s *resilience.Settings) {
+		s.IdleTimeout, s.MaxConnectionDuration = 10*time.Second, 20*time.Second
+	})
+	route := func(m *config.Model) {
+		d := m.Destinations[0]
+		d.TCPRoutes = []config.TCPRoute{{Idle: time.Second, Max: 3 * time.Second, Backends: []routing.Backend{{Ref: len(d.Refs), Weight: 1}}}}
+	}
+	for _, x := range []struct {
+		name  string
+		edit  func(*config.Model)
+		talks bool
+		after time.Duration
+		flags telemetry.Flags
+		why   string
+	}{
+		{"silent, by the backend", backend, false, 10 * time.Second, telemetry.FlagSI, "idle_timeout"},
+		{"busy, by the backend", backend, true, 20 * time.Second, telemetry.FlagDT, "max_duration_timeout"},
+		{"silent, by the route", both(backend, route), false, time.Second, telemetry.FlagSI, "idle_timeout"},
+		{"busy, by the route", both(backend, route), true, 3 * time.Second, telemetry.FlagDT, "max_duration_timeout"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, both(protocolIs(config.ProtocolTCP), x.edit))
+				defer r.close()
+				r.on(pod1, echo)
+				c, _ := r.tunnel()
+				start := time.Now()
+				for i := 0; i == 0 || x.talks; i++ {
+					if _, err := io.WriteString(c, "x"); err != nil {
+						break
+					}
+					if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+						break
+					}
+					time.Sleep(time.Second / 4)
+				}
+				_, _ = io.ReadAll(struct{ io.Reader }{c})
+				if d := time.Since(start); d < x.after || d > 2*x.after+time.Second {
+					t.Errorf("cut after %v, want %v", d, x.after)
+				}
+				r.idle()
+				if rec := r.last(1); rec.Flags != x.flags || rec.Termination != x.why {
+					t.Errorf("record %v %s", rec.Flags, rec.Termination)
+				}
+			})
+		})
+	}
 }
 
 // An open connection that a new policy denies is cut; others stay.

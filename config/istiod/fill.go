@@ -128,7 +128,7 @@ func (p *program) fillTCP(d *config.Destination, http *program) {
 		d.TCPRoutes = []config.TCPRoute{{Backends: []routing.Backend{{Ref: -1, Weight: 1, Status: 503, Invalid: p.broken}}}}
 		return
 	}
-	if len(p.tcp) == 1 && p.tcpIdle == 0 {
+	if len(p.tcp) == 1 && p.tcpIdle == 0 && p.tcpMax == 0 {
 		cluster := p.refs[p.tcp[0].Ref]
 		if cluster == encapCluster || http == nil || d.Backend == cluster {
 			if cluster != encapCluster {
@@ -138,7 +138,7 @@ func (p *program) fillTCP(d *config.Destination, http *program) {
 		}
 	}
 	refs := slices.Clone(d.Refs)
-	r := config.TCPRoute{Idle: p.tcpIdle, Backends: slices.Clone(p.tcp)}
+	r := config.TCPRoute{Idle: p.tcpIdle, Max: p.tcpMax, Backends: slices.Clone(p.tcp)}
 	var direct []int // shares of the address itself
 	for i := range r.Backends {
 		cluster := p.refs[r.Backends[i].Ref]

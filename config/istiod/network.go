@@ -155,8 +155,9 @@ func (t *translator) tcpProxy(c *tcpv3.TcpProxy, field string) error {
 			t.missing(field+".hash_policy", oneof(h.GetPolicySpecifier(), "HashPolicy_"))
 		}
 	}
-	if c.GetMaxDownstreamConnectionDuration() != nil {
-		t.missing(field, "max_downstream_connection_duration")
+	t.p.tcpMax = duration(c.GetMaxDownstreamConnectionDuration())
+	if c.GetMaxDownstreamConnectionDurationJitterPercentage() != nil {
+		t.missing(field, "max_downstream_connection_duration_jitter_percentage")
 	}
 	t.p.telemetry = t.intern.telemetry(t, c.GetAccessLog(), nil)
 	return nil

@@ -53,6 +53,23 @@ func TestNetworkFilters(t *testing.T) {
 	}
 }
 
+// TestTCPBounds reads how long connections may be silent and last, which only a route
+// can say: the default backend alone has no room for it.
+func TestTCPBounds(t *testing.T) {
+	p := tcpProgram(t, netFilter("tcp_proxy.v3.TcpProxy", `"cluster":"inbound-vip|1|tcp|h","idle_timeout":"2s","max_downstream_connection_duration":"3s"`))
+	d := &config.Destination{}
+	p.fillTCP(d, nil)
+	if len(d.TCPRoutes) != 1 || d.TCPRoutes[0].Idle.String() != "2s" || d.TCPRoutes[0].Max.String() != "3s" || len(p.problems) != 0 {
+		t.Errorf("%+v %v", d.TCPRoutes, p.problems)
+	}
+	p = tcpProgram(t, netFilter("tcp_proxy.v3.TcpProxy", `"cluster":"inbound-vip|1|tcp|h","max_downstream_connection_duration":"3s"`))
+	d = &config.Destination{}
+	p.fillTCP(d, nil)
+	if len(d.TCPRoutes) != 1 || d.TCPRoutes[0].Max.String() != "3s" {
+		t.Errorf("%+v", d.TCPRoutes)
+	}
+}
+
 func TestExternalAuthorizationOfConnections(t *testing.T) {
 	shadow := netFilter("rbac.v3.RBAC", `"shadow_rules_stat_prefix":"istio_ext_authz_","shadow_rules":{"action":"DENY","policies":{
 		"istio-ext-authz-grpc-ns[a]-policy[b]-rule[0]":{"permissions":[{"destination_port":1}],"principals":[{"any":true}]}}}`)

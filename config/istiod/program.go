@@ -39,6 +39,7 @@ type program struct {
 	custom   []config.Stage // providers that policies of connections name
 	tcp      []routing.Backend
 	tcpIdle  time.Duration
+	tcpMax   time.Duration // life of a connection
 	hash     []balance.HashSource
 	readsSNI bool
 
