@@ -265,7 +265,7 @@ func TestTCPIdle(t *testing.T) {
 // says, or the backend where it says nothing.
 func TestTCPBounds(t *testing.T) {
 	backend := settings(func(s *resilience.Settings) {
-		s.IdleTimeout, s.MaxConnectionDuration = 10*time.Second, 20*time.Second
+		s.IdleTimeout, s.MaxConnectionDuration = 10*time.Second, 40*time.Second
 	})
 	route := func(m *config.Model) {
 		d := m.Destinations[0]
@@ -280,7 +280,7 @@ func TestTCPBounds(t *testing.T) {
 		why   string
 	}{
 		{"silent, by the backend", backend, false, 10 * time.Second, telemetry.FlagSI, "idle_timeout"},
-		{"busy, by the backend", backend, true, 20 * time.Second, telemetry.FlagDT, "max_duration_timeout"},
+		{"busy, by the backend", backend, true, 40 * time.Second, telemetry.FlagDT, "max_duration_timeout"},
 		{"silent, by the route", both(backend, route), false, time.Second, telemetry.FlagSI, "idle_timeout"},
 		{"busy, by the route", both(backend, route), true, 3 * time.Second, telemetry.FlagDT, "max_duration_timeout"},
 	} {
