@@ -24,6 +24,10 @@ func TestParseAuthority(t *testing.T) {
 		{in: "under_score.example:1", host: "under_score.example", port: 1},
 		{in: "a:65535", host: "a", port: 65535},
 		{in: "1a.b2:1", host: "1a.b2", port: 1},
+		{in: "a0.b9.c:1", host: "a0.b9.c", port: 1},
+		{in: "aZ.zA:1", host: "az.za", port: 1},
+		{in: strings.Repeat("a.", 126) + "b:1", host: strings.Repeat("a.", 126) + "b", port: 1}, // 253 octets
+		{in: strings.Repeat("a.", 126) + "b.:1", host: strings.Repeat("a.", 126) + "b", port: 1},
 		{in: label + ".x:1", host: label + ".x", port: 1},
 	} {
 		addr, host, port, err := ParseAuthority(tt.in)
@@ -41,7 +45,7 @@ func TestParseAuthority(t *testing.T) {
 		"[fe80::1%eth0]:80", "[]:80", "[:80", "]:80", "host", "host:", "host:http", "ho st:80", "host/:80", "u@host:80",
 		"host..x:80", ".host:80", "-host:80", "host-:80", "a.-b:80", "a-.b:80", "%68ost:80", "h\x00:80", "höst:80",
 		"127.1:80", "0x7f.1:80", "2130706433:80", "a.0x1:80", "10.1.2.3.:80", "010.1.2.3:80", "256.1.1.1:80", ".:80",
-		label + "a:1", strings.Repeat("a.", 127) + "b:1",
+		label + "a:1", "host/.x:80", "host@.x:80", "host[.x:80", "host`.x:80", "host{.x:80", "host;x:80", "[x]:80", "[::1:80", "10.1.2.3:8/", "10.1.2.3:8;", strings.Repeat("a.", 126) + "bb:1", strings.Repeat("a.", 127) + "b:1",
 	} {
 		if addr, host, port, err := ParseAuthority(in); !errors.Is(err, ErrAuthority) || addr.IsValid() || host != "" {
 			t.Errorf("ParseAuthority(%q) = %v, %q, %d, %v; want ErrAuthority", in, addr, host, port, err)
