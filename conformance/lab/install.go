@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/chart/loader"
@@ -24,19 +25,9 @@ const (
 // Render renders a chart as `helm install` does, in the order in which objects are to be
 // created. Its CRDs are not part of that.
 func Render(dir string, values map[string]any) (string, error) {
-	c, err := loader.LoadDir(dir)
+	files, err := templates(dir, values)
 	if err != nil {
-		return "", fmt.Errorf("lab: chart: %w", err)
-	}
-	vals, err := chartutil.ToRenderValues(c, values, chartutil.ReleaseOptions{
-		Name: ControllerName, Namespace: ControllerNamespace, Revision: 1, IsInstall: true,
-	}, chartutil.DefaultCapabilities)
-	if err != nil {
-		return "", fmt.Errorf("lab: chart: %w", err)
-	}
-	files, err := engine.Render(c, vals)
-	if err != nil {
-		return "", fmt.Errorf("lab: chart: %w", err)
+		return "", err
 	}
 	maps.DeleteFunc(files, func(name, _ string) bool { return !strings.HasSuffix(name, ".yaml") })
 	_, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
@@ -48,6 +39,39 @@ func Render(dir string, values map[string]any) (string, error) {
 		out.WriteString("---\n" + m.Content + "\n")
 	}
 	return out.String(), nil
+}
+
+// Notes renders what `helm install` tells in the end.
+func Notes(dir string, values map[string]any) (string, error) {
+	files, err := templates(dir, values)
+	if err != nil {
+		return "", err
+	}
+	for name, text := range files {
+		if path.Base(name) == "NOTES.txt" {
+			return text, nil
+		}
+	}
+	return "", fmt.Errorf("lab: chart: no NOTES.txt")
+}
+
+// templates renders a chart's templates by name. Values are held against its schema.
+func templates(dir string, values map[string]any) (map[string]string, error) {
+	c, err := loader.LoadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lab: chart: %w", err)
+	}
+	vals, err := chartutil.ToRenderValues(c, values, chartutil.ReleaseOptions{
+		Name: ControllerName, Namespace: ControllerNamespace, Revision: 1, IsInstall: true,
+	}, chartutil.DefaultCapabilities)
+	if err != nil {
+		return nil, fmt.Errorf("lab: chart: %w", err)
+	}
+	files, err := engine.Render(c, vals)
+	if err != nil {
+		return nil, fmt.Errorf("lab: chart: %w", err)
+	}
+	return files, nil
 }
 
 // InstallController installs the waypoint's controller by its chart, with certificates for
