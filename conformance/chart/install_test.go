@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -46,7 +47,7 @@ func apply(t *testing.T, ctx context.Context, manifests string) {
 const applyPatch = "application/apply-patch+yaml"
 
 const shop = `
-{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/use-waypoint: waypoint}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/use-waypoint: waypoint, pod-security.kubernetes.io/enforce: restricted}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -89,6 +90,7 @@ func TestInstalled(t *testing.T) {
 
 	t.Run("others' entries stay", others)
 	t.Run("definitions that come late", late)
+	t.Run("a namespace goes with its waypoint", leaving)
 	t.Run("a replica that goes hands over", handover)
 	t.Run("cleaned by ownership", cleaned)
 	forbidden(t)
@@ -202,10 +204,40 @@ func holder(ctx context.Context) string {
 	return *l.Spec.HolderIdentity
 }
 
-// handover deletes the pod that writes; the other one goes on.
+// leaving deletes a namespace under its waypoint.
+func leaving(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	apply(t, ctx, strings.ReplaceAll(shop[:strings.Index(shop, "---\napiVersion: v1\nkind: Service")], "shop", "leaving"))
+	if err := cluster.WaitGateway(ctx, "leaving", "waypoint"); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Client.CoreV1().Namespaces().Delete(ctx, "leaving", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Wait(ctx, "the namespace to go", func() (bool, error) {
+		_, err := cluster.Client.CoreV1().Namespaces().Get(ctx, "leaving", metav1.GetOptions{})
+		return apierrors.IsNotFound(err), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// handover deletes the pod that writes; the other one goes on, and leaves alone what is
+// as it should be.
 func handover(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), step)
 	defer cancel()
+	// From now on the controller's pods are held to the strictest of Kubernetes' Pod
+	// Security Standards, as those of the waypoint are.
+	if _, err := cluster.Client.CoreV1().Namespaces().Patch(ctx, "waypoint-system", "application/merge-patch+json",
+		[]byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := cluster.Client.AppsV1().Deployments("shop").Get(ctx, "waypoint", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	first := holder(ctx)
 	if first == "" {
 		t.Fatal("nobody holds the Lease")
@@ -221,6 +253,41 @@ func handover(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRoute(t, ctx, "Accepted=True ResolvedRefs=False")
+	// The budget is the last of what it applies for a Gateway.
+	budgets := cluster.Client.PolicyV1().PodDisruptionBudgets("shop")
+	if err := budgets.Delete(ctx, "waypoint", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Wait(ctx, "a budget again", func() (bool, error) {
+		_, err := budgets.Get(ctx, "waypoint", metav1.GetOptions{})
+		return err == nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := cluster.Client.AppsV1().Deployments("shop").Get(ctx, "waypoint", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Generation != before.Generation || after.UID != before.UID {
+		t.Errorf("generation %d, then %d: another replica rolls waypoints of which nothing changed", before.Generation, after.Generation)
+	}
+	if err := lab.Wait(ctx, "a pod in the place of that which was deleted", func() (bool, error) {
+		pods, err := cluster.Client.CoreV1().Pods("waypoint-system").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		ready := 0
+		for _, p := range pods.Items {
+			for _, c := range p.Status.ContainerStatuses {
+				if c.Ready && p.Name != first {
+					ready++
+				}
+			}
+		}
+		return ready == 2, nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 func cleaned(t *testing.T) {

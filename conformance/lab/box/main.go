@@ -48,6 +48,7 @@ var controllerNames = []string{
 	"namespace-controller",
 	"garbage-collector-controller",
 	"disruption-controller",
+	"horizontal-pod-autoscaler-controller",
 	"serviceaccount-controller",
 	"root-ca-certificate-publisher-controller",
 }
@@ -88,6 +89,9 @@ func run(dir, advertise, services string) error {
 		"--secure-port=0",
 		"--root-ca-file=" + filepath.Join(dir, "certs", "apiserver.crt"),
 		"--controllers=" + strings.Join(controllerNames, ","),
+		// Tests wait for the autoscaler, whose own pace of 15 s is for the metrics of a
+		// cluster. There are none here: it keeps what it has, within minimum and maximum.
+		"--horizontal-pod-autoscaler-sync-period=1s",
 	})
 	go func() { failed <- fmt.Errorf("kube-controller-manager ended: %w", orNil(kcm.Execute())) }()
 	fmt.Println("ready")
@@ -134,6 +138,9 @@ func apiserverArgs(dir, advertise, services string) []string {
 		"--service-account-signing-key-file=" + at("sa.key"),
 		// RBAC, not AlwaysAllow: it shows that the roles the chart grants are enough.
 		"--authorization-mode=RBAC",
+		// Asks for the right that a cluster so hardened wants of whoever blocks the deletion
+		// of an owner.
+		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
 		"--token-auth-file=" + at("tokens.csv"),
 		"--allow-privileged=true",
 		"--v=0",
