@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"waypoint.dev/waypoint/authz/jwt"
@@ -80,7 +81,7 @@ func spaceClaims(objs []*Object) (out []string) {
 	for _, o := range objs {
 		for i := range o.Body.(*RequestAuthentication).JWTRules {
 			for _, c := range o.Body.(*RequestAuthentication).JWTRules[i].SpaceDelimitedClaims {
-				if !contains(out, c) {
+				if !slices.Contains(out, c) {
 					out = append(out, c)
 				}
 			}

@@ -351,12 +351,3 @@ func (r *build) warnTCP(o *Object, d *config.Destination) {
 		r.problem(config.Warning, o, at("spec.rules", i), "HTTPOnTCP", "has HTTP conditions, which the TCP port %s cannot have: %s", d.Key, effect)
 	}
 }
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
-}
