@@ -107,9 +107,25 @@ type HTTPSettings struct {
 	AllowHTTP10   bool
 	XFCC          bool // write x-forwarded-client-cert from the tunnel's peer; else it is removed
 	XFF           bool // append the client pod's address to x-forwarded-for
-	KeepServer    bool // leave the backend's server header
+	KeepServer    bool // leave the backend's server header, and write none
 	MaxHeadBytes  int  // 0: 60 KiB (Envoy)
+
+	ServerName  string      // server header of answers; empty: "istio-envoy"
+	NoRequestID bool        // make no x-request-id where there is none
+	Quiet       bool        // write none of the x-envoy-* headers
+	MaxFields   int         // of a request's head, up to 100, which is what 0 means too (Envoy); above: 431
+	Underscores Underscores // fields of requests with an underscore in their names
 }
+
+// Underscores says what becomes of request fields that some servers take for others,
+// since they read an underscore as a hyphen.
+type Underscores uint8
+
+const (
+	UnderscoresPass Underscores = iota
+	UnderscoresReject
+	UnderscoresDrop
+)
 
 // Service names what a destination or backend belongs to, for telemetry.
 type Service struct {

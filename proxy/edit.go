@@ -20,18 +20,26 @@ func (x *exchange) edit() {
 	}
 	if w := x.backend.Rewrite; w != nil {
 		if w.Host != "" {
-			x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-original-host", Value: x.up.Authority})
+			x.tell("x-envoy-original-host", x.up.Authority)
 			x.up.Authority = w.Host
 		}
 		if w.ChangesPath() {
-			x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-original-path", Value: x.up.Target})
+			x.tell("x-envoy-original-path", x.up.Target)
 			at := len(x.scratch)
 			x.scratch = w.AppendTarget(x.scratch, &x.req, x.result.Prefix)
 			x.up.Target = view(x.scratch[at:])
 		}
 	}
 	if d := x.expected(); d > 0 {
-		x.up.Fields = append(x.up.Fields, attrs.Field{Name: "x-envoy-expected-rq-timeout-ms", Value: decimal(d.Milliseconds())})
+		x.tell("x-envoy-expected-rq-timeout-ms", decimal(d.Milliseconds()))
+	}
+}
+
+// tell adds a header of Envoy's to the request that goes upstream, unless those are
+// switched off.
+func (x *exchange) tell(name, value string) {
+	if !x.quiet {
+		x.up.Fields = append(x.up.Fields, attrs.Field{Name: name, Value: value})
 	}
 }
 

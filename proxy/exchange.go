@@ -104,7 +104,9 @@ type exchange struct {
 	placed               bool // it has a place among the requests under way
 	released             bool // the attempt's connection was given back
 	keepServer           bool
-	rawReceived, rawSent int64 // bytes behind a 101
+	quiet                bool   // none of the x-envoy-* headers is written
+	server               string // of answers; empty: serverName
+	rawReceived, rawSent int64  // bytes behind a 101
 
 	reqCount, respCount messageCount
 
@@ -251,7 +253,8 @@ func (x *exchange) reset() {
 	clear(x.tried)
 	x.tried = x.tried[:0]
 	x.host, x.retrying, x.started, x.streaming = nil, nil, false, false
-	x.pumping, x.pumped, x.once, x.generation, x.keepServer = nil, false, false, 0, false
+	x.pumping, x.pumped, x.once, x.generation = nil, false, false, 0
+	x.keepServer, x.quiet, x.server = false, false, ""
 	x.rawReceived, x.rawSent, x.released = 0, 0, false
 	x.pump.x, x.pump.cl = nil, nil
 	x.sent.Store(false)

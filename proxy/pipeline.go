@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"waypoint.dev/waypoint/config"
@@ -79,7 +80,7 @@ func (x *exchange) prepare() bool {
 	k := &x.known
 	x.grpc = k.grpc
 	x.rec.UserAgent, x.rec.Forwarded, x.rec.RequestID = k.userAgent, k.forwarded, k.requestID
-	if k.requestID == "" {
+	if k.requestID == "" && !set.NoRequestID {
 		at := len(x.scratch)
 		x.scratch = appendUUID(x.scratch)
 		x.rec.RequestID = view(x.scratch[at:])
@@ -97,7 +98,7 @@ func (x *exchange) prepare() bool {
 		GRPC:      k.grpc,
 		HTTP2:     in.Version == codec.HTTP2,
 	}
-	x.keepServer = set.KeepServer
+	x.keepServer, x.quiet, x.server = set.KeepServer, set.Quiet, set.ServerName
 	if set.XFCC {
 		x.fields = append(x.fields, attrs.Field{Name: "x-forwarded-client-cert", Value: x.t.xfcc()})
 	}
@@ -106,12 +107,36 @@ func (x *exchange) prepare() bool {
 	}
 	x.trace()
 	x.req.Headers = x.fields
+	if (set.MaxFields > 0 || set.Underscores != config.UnderscoresPass) && !x.wellNamed(set) {
+		return false
+	}
 	if in.Method == "CONNECT" {
 		// An inner CONNECT is an upgrade that no route allows (Envoy: upgrade_failed).
 		x.answer(reply{status: 403, details: "upgrade_failed"})
 		return false
 	}
 	return x.normalize(set.Normalization)
+}
+
+// wellNamed holds the request's fields to the settings of its destination. It reports
+// whether the request goes on; otherwise it is answered.
+func (x *exchange) wellNamed(set *config.HTTPSettings) bool {
+	if set.MaxFields > 0 && len(x.in.Fields)+1 > set.MaxFields { // with host
+		x.answer(reply{status: 431, flags: telemetry.FlagDPE, details: "http1.too_many_headers", plain: true})
+		return false
+	}
+	under := func(f attrs.Field) bool { return strings.IndexByte(f.Name, '_') >= 0 }
+	switch set.Underscores {
+	case config.UnderscoresReject:
+		if slices.ContainsFunc(x.in.Fields, under) {
+			x.answer(reply{status: 400, flags: telemetry.FlagDPE, details: "http1.unexpected_underscore", plain: true})
+			return false
+		}
+	case config.UnderscoresDrop:
+		x.fields = slices.DeleteFunc(x.fields, under)
+		x.req.Headers = x.fields
+	}
+	return true
 }
 
 // schemeOf is the scheme of the request: what an HTTP/2 client says, else what a

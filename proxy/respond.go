@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"cmp"
+	"slices"
+
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy/codec"
 	"waypoint.dev/waypoint/telemetry"
@@ -8,6 +11,8 @@ import (
 
 // serverName is the server header of an Istio proxy.
 const serverName = "istio-envoy"
+
+func (x *exchange) serverName() string { return cmp.Or(x.server, serverName) }
 
 // reply is an answer that the waypoint makes itself.
 type reply struct {
@@ -27,6 +32,9 @@ func (x *exchange) answer(r reply) {
 		x.rec.Details = r.details
 	}
 	fs := append(x.out[:0], r.fields...)
+	if x.quiet {
+		fs = slices.DeleteFunc(fs, func(f attrs.Field) bool { return f.Name == overloaded[0].Name })
+	}
 	x.reply = codec.ResponseHead{Status: r.status}
 	h := &x.reply
 	body := r.body
@@ -55,7 +63,10 @@ func (x *exchange) answer(r reply) {
 			body, h.Length = "", codec.LengthNone
 		}
 	}
-	fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.now)}, attrs.Field{Name: "server", Value: serverName})
+	fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.now)})
+	if !x.keepServer {
+		fs = append(fs, attrs.Field{Name: "server", Value: x.serverName()})
+	}
 	x.out = fs
 	h.Fields = fs
 	x.note(fs)

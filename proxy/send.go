@@ -217,7 +217,9 @@ func (e upstreamError) Unwrap() error { return e.error }
 // replyHead builds the response fields in x.out.
 func (x *exchange) replyHead(h *codec.ResponseHead) {
 	fs := append(x.out[:0], h.Fields...)
-	fs = setField(fs, "x-envoy-upstream-service-time", decimal(x.rec.UpstreamTime.Milliseconds()))
+	if !x.quiet {
+		fs = setField(fs, "x-envoy-upstream-service-time", decimal(x.rec.UpstreamTime.Milliseconds()))
+	}
 	fs = x.result.Rule.ReplyHeaders(x.backend, fs)
 	if x.cors == routing.CORSActual {
 		fs = x.origins.ApplyResponse(fs, &x.req)
@@ -226,7 +228,7 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 	fs = applyEdits(fs, x.edits)
 	fs = x.keepSession(fs)
 	if !x.keepServer {
-		fs = setField(fs, "server", serverName)
+		fs = setField(fs, "server", x.serverName())
 	}
 	if _, ok := findField(fs, "date"); !ok {
 		fs = append(fs, attrs.Field{Name: "date", Value: x.p.dates.at(x.heard)})

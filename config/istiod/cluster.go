@@ -79,7 +79,7 @@ func (r *clusterReader) fail(field, format string, args ...any) {
 }
 
 func (r *clusterReader) missing(field, what string) {
-	r.note(config.Info, ReasonNotImplemented, field, what+" is not implemented and has no effect")
+	r.note(config.Warning, ReasonNotImplemented, field, what+" is not implemented and has no effect")
 }
 
 // decodeCluster translates a Cluster. The error is that of a message that cannot
@@ -96,6 +96,9 @@ func decodeCluster(b []byte) (*cluster, error) {
 	r := &clusterReader{c: out}
 	s := &out.spec
 	s.Key = c.GetName()
+	if f := newerField(&c); f != "" {
+		r.missing("", f)
+	}
 	s.Service = r.service(&c)
 	r.discovery(&c)
 	r.balance(&c)
@@ -115,11 +118,14 @@ func decodeCluster(b []byte) (*cluster, error) {
 		{"preconnect_policy", c.GetPreconnectPolicy() != nil},
 		{"lb_subset_config", c.GetLbSubsetConfig() != nil},
 		{"upstream_bind_config", c.GetUpstreamBindConfig() != nil},
-		{"upstream_connection_options.tcp_keepalive", c.GetUpstreamConnectionOptions().GetTcpKeepalive() != nil},
 	} {
 		if x.set {
 			r.missing(x.name, x.name)
 		}
+	}
+	if c.GetUpstreamConnectionOptions().GetTcpKeepalive() != nil {
+		r.note(config.Info, ReasonNotImplemented, "upstream_connection_options.tcp_keepalive",
+			"tcp_keepalive has no effect: tunnels are kept alive by PINGs, whatever a DestinationRule says")
 	}
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_filter_state/v3"
 	wasmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/wasm/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -28,7 +29,6 @@ const httpFilters = "envoy.extensions.filters.http."
 // harmlessFilters have nothing to do here: what they are for in Envoy is done
 // elsewhere, or it is telemetry.
 var harmlessFilters = map[string]bool{
-	httpFilters + "router.v3.Router":                            true,
 	httpFilters + "grpc_stats.v3.FilterConfig":                  true,
 	httpFilters + "cors.v3.Cors":                                true,
 	httpFilters + "fault.v3.HTTPFault":                          true,
@@ -210,11 +210,42 @@ func (t *translator) filter(name, kind string, cfg *anyMessage) error {
 	case "stats.PluginConfig":
 		t.intern.stats(t, cfg)
 		return nil
+	case httpFilters + "router.v3.Router":
+		var c routerv3.Router
+		if err := unpack(cfg, &c); err != nil {
+			return err
+		}
+		return t.router(&c, field)
 	}
 	if harmless(kind) {
 		return nil
 	}
 	return errUnknownFilter
+}
+
+// router reads the end of the filters. What it runs on requests to backends may
+// guard them, but for the codec that Envoy itself puts there.
+func (t *translator) router(c *routerv3.Router, field string) error {
+	t.p.settings.Quiet = c.GetSuppressEnvoyHeaders()
+	for _, f := range c.GetUpstreamHttpFilters() {
+		if innerType(f.GetTypedConfig()) != httpFilters+"upstream_codec.v3.UpstreamCodec" {
+			return errString("upstream_http_filters are not supported: " + f.GetName())
+		}
+	}
+	for _, x := range []struct {
+		name string
+		set  bool
+	}{
+		{"upstream_log", len(c.GetUpstreamLog()) > 0},
+		{"start_child_span", c.GetStartChildSpan()},
+		{"respect_expected_rq_timeout", c.GetRespectExpectedRqTimeout()},
+		{"strict_check_headers", len(c.GetStrictCheckHeaders()) > 0},
+	} {
+		if x.set {
+			t.missing(field, x.name)
+		}
+	}
+	return nil
 }
 
 // errString is an error without anything around it.

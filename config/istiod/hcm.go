@@ -15,6 +15,9 @@ import (
 // hcm translates an HTTP connection manager into stages, routes and settings.
 func (t *translator) hcm(h *hcmv3.HttpConnectionManager) {
 	t.p.http = true
+	if f := newerField(h); f != "" {
+		t.missing("http_connection_manager", f)
+	}
 	t.settings(h)
 	t.names = make(map[string]string, len(h.GetHttpFilters()))
 	for _, f := range h.GetHttpFilters() {
@@ -44,6 +47,11 @@ func (t *translator) settings(h *hcmv3.HttpConnectionManager) {
 	s.KeepServer = h.GetServerHeaderTransformation() != hcmv3.HttpConnectionManager_OVERWRITE
 	s.XFF = h.GetUseRemoteAddress().GetValue() && !h.GetSkipXffAppend()
 	s.MaxHeadBytes = int(h.GetMaxRequestHeadersKb().GetValue()) << 10
+	if s.ServerName = h.GetServerName(); s.ServerName == "istio-envoy" {
+		s.ServerName = "" // the default
+	}
+	s.NoRequestID = h.GetGenerateRequestId() != nil && !h.GetGenerateRequestId().GetValue()
+	t.fields(h.GetCommonHttpProtocolOptions())
 	if h.GetForwardClientCertDetails() != hcmv3.HttpConnectionManager_SANITIZE {
 		// What a client says of certificates is never passed on: the filter that
 		// states the caller's identity sets it, see xfccFilter.
@@ -76,13 +84,10 @@ func (t *translator) settings(h *hcmv3.HttpConnectionManager) {
 		{"via", h.GetVia() != ""},
 		{"request_timeout", duration(h.GetRequestTimeout()) > 0},
 		{"request_headers_timeout", duration(h.GetRequestHeadersTimeout()) > 0},
-		{"generate_request_id", h.GetGenerateRequestId() != nil && !h.GetGenerateRequestId().GetValue()},
 		{"http_protocol_options.header_key_format", h.GetHttpProtocolOptions().GetHeaderKeyFormat() != nil},
 		{"append_x_forwarded_port", h.GetAppendXForwardedPort()},
 		{"common_http_protocol_options.idle_timeout", duration(c.GetIdleTimeout()) > 0},
 		{"common_http_protocol_options.max_connection_duration", duration(c.GetMaxConnectionDuration()) > 0},
-		{"common_http_protocol_options.max_headers_count", c.GetMaxHeadersCount() != nil},
-		{"common_http_protocol_options.headers_with_underscores_action", c.GetHeadersWithUnderscoresAction() != corev3.HttpProtocolOptions_ALLOW},
 		{"server_header_transformation APPEND_IF_ABSENT", h.GetServerHeaderTransformation() == hcmv3.HttpConnectionManager_APPEND_IF_ABSENT},
 	} {
 		if x.set {
@@ -96,6 +101,27 @@ func (t *translator) settings(h *hcmv3.HttpConnectionManager) {
 		case u.GetUpgradeType() != "websocket":
 			t.missing("http_connection_manager.upgrade_configs", "upgrade "+u.GetUpgradeType())
 		}
+	}
+}
+
+// maxFields is how many fields of a request the codecs take.
+const maxFields = 100
+
+// fields reads what is done with fields of requests. An action that is not known
+// refuses them: it is a guard against names that servers mix up.
+func (t *translator) fields(c *corev3.HttpProtocolOptions) {
+	s := &t.p.settings
+	if n := c.GetMaxHeadersCount().GetValue(); n > maxFields {
+		t.missing("http_connection_manager", fmt.Sprintf("max_headers_count above %d", maxFields))
+	} else {
+		s.MaxFields = int(n)
+	}
+	switch c.GetHeadersWithUnderscoresAction() {
+	case corev3.HttpProtocolOptions_ALLOW:
+	case corev3.HttpProtocolOptions_DROP_HEADER:
+		s.Underscores = config.UnderscoresDrop
+	default:
+		s.Underscores = config.UnderscoresReject
 	}
 }
 

@@ -128,6 +128,9 @@ func (t *translator) network(name, kind string, cfg *anyMessage) error {
 // tcpProxy translates the end of a TCP chain.
 func (t *translator) tcpProxy(c *tcpv3.TcpProxy, field string) error {
 	t.p.http = false
+	if f := newerField(c); f != "" {
+		t.missing(field, f)
+	}
 	switch {
 	case c.GetTunnelingConfig() != nil:
 		return errString("tunneling_config is not supported")

@@ -13,6 +13,7 @@ import (
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 
 	"waypoint.dev/waypoint/authz"
+	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/resilience"
 	"waypoint.dev/waypoint/routing"
 )
@@ -40,7 +41,7 @@ func (s *routeScope) perRoute(r *routing.Rule, in *routev3.Route, field string) 
 		}
 		filter, there := s.t.names[n]
 		if !there {
-			s.t.missing(field+".typed_per_filter_config", n+" names no filter of the chain, so it")
+			s.t.note(config.Info, ReasonNotImplemented, field+".typed_per_filter_config", n+" names no filter of the chain, so it has no effect, as in Envoy")
 			continue
 		}
 		if err := s.override(r, n, filter, cfg, field); err != nil {

@@ -14,7 +14,7 @@ import (
 
 // missing notes something that is not done and opens nothing.
 func (t *translator) missing(field, what string) {
-	t.note(config.Info, ReasonNotImplemented, field, what+" is not implemented and has no effect")
+	t.note(config.Warning, ReasonNotImplemented, field, what+" is not implemented and has no effect")
 }
 
 // routes translates the inline route configuration. Envoy picks the virtual host

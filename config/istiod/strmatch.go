@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -152,6 +153,17 @@ func cidr(r *corev3.CidrRange) (netip.Prefix, error) {
 		return p, fmt.Errorf("bad prefix length of %s/%d", a, r.GetPrefixLen().GetValue())
 	}
 	return p.Masked(), nil
+}
+
+// newerField names a field of m itself, not of what is in it, that this build's protos
+// do not have; "" if there is none.
+func newerField(m proto.Message) string {
+	r := m.ProtoReflect()
+	num, _, n := protowire.ConsumeTag(r.GetUnknown())
+	if n < 0 || len(r.GetUnknown()) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("field %d of %s, which is newer than this build,", num, r.Descriptor().Name())
 }
 
 // unknownField returns the path to a field that this build's protos do not have,

@@ -107,7 +107,7 @@ func (out *terminate) filters(t *translator, h *hcmv3.HttpConnectionManager) {
 			} else if len(ps) > 0 {
 				out.policies = append(out.policies, ps)
 			}
-		case harmless(kind) || kind == httpFilters+"set_filter_state.v3.Config":
+		case harmless(kind) || kind == httpFilters+"set_filter_state.v3.Config" || kind == httpFilters+"router.v3.Router":
 		default:
 			t.fail("connect_terminate: filter %s (%s): %v", f.GetName(), shortType(kind), errUnknownFilter)
 		}
