@@ -51,7 +51,7 @@ func TestConnectionManagerSettings(t *testing.T) {
 // TestNewerFields tells of fields that a newer istiod may send where they are not
 // refused.
 func TestNewerFields(t *testing.T) {
-	const field = "\xfa\xa3\x09\x01x" // 18999, a text
+	const field = "\xfa\xa3\x09\x01x" // 19007, a text
 	m := &mesh{services: 1}
 	res := m.resources(t)
 	c := res[ClusterType][0]
@@ -59,14 +59,14 @@ func TestNewerFields(t *testing.T) {
 	res[ClusterType][0] = c
 	w := NewWorld(testOptions())
 	apply(t, w, res)
-	if ps := w.Model().Problems; len(ps) != 1 || !strings.Contains(ps[0].Message, "field 18999 of Cluster") || ps[0].Severity != config.Warning {
+	if ps := w.Model().Problems; len(ps) != 1 || !strings.Contains(ps[0].Message, "field 19007 of Cluster") || ps[0].Severity != config.Warning {
 		t.Errorf("%v", ps)
 	}
 	tr := &translator{p: &program{}, intern: newInterner(), ext: w.extension}
 	var h hcmv3.HttpConnectionManager
 	h.ProtoReflect().SetUnknown([]byte(field))
 	tr.hcm(&h)
-	if !strings.Contains(fmt.Sprint(tr.p.problems), "field 18999 of HttpConnectionManager") {
+	if !strings.Contains(fmt.Sprint(tr.p.problems), "field 19007 of HttpConnectionManager") {
 		t.Errorf("%v", tr.p.problems)
 	}
 }
