@@ -27,6 +27,7 @@ type splice struct {
 	mu    sync.Mutex
 	timer *time.Timer // guarded by mu
 	seen  int64       // guarded by mu: bytes at the timer's last look
+	quiet int         // guarded by mu: looks since they moved
 	done  bool        // guarded by mu
 	ended atomic.Uint32
 }
@@ -56,7 +57,8 @@ func (u *upward) run() {
 func (s *splice) run(w *workers, idle time.Duration) {
 	if idle > 0 {
 		s.mu.Lock()
-		s.timer = time.AfterFunc(idle, func() { s.look(idle) })
+		pause := max(idle/looks, 1)
+		s.timer = time.AfterFunc(pause, func() { s.look(pause) })
 		s.mu.Unlock()
 	}
 	up := &upward{s: s, done: make(chan struct{})}
@@ -71,17 +73,24 @@ func (s *splice) run(w *workers, idle time.Duration) {
 	s.mu.Unlock()
 }
 
-// look ends the splice if nothing moved since the last look, so that no deadline
-// has to be set for each piece copied.
-func (s *splice) look(idle time.Duration) {
+// looks is how often the timer looks while a splice may be silent, which may end it
+// later by one pause. So no deadline has to be set for each piece copied.
+const looks = 8
+
+// look ends the splice if nothing moved for so many looks.
+func (s *splice) look(pause time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
 		return
 	}
 	if n := s.received.Load() + s.sent.Load(); n != s.seen {
-		s.seen = n
-		s.timer.Reset(idle)
+		s.seen, s.quiet = n, 0
+		s.timer.Reset(pause)
+		return
+	}
+	if s.quiet++; s.quiet < looks {
+		s.timer.Reset(pause)
 		return
 	}
 	s.end(endedIdle)

@@ -249,12 +249,11 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// idle is how long both ways may be silent: the route's, the backend's, Envoy's.
 // bound says how long the connection may be silent and last: as the route says, else
 // as the backend does.
 func (s *session) bound(route *config.CompiledTCP, target *config.Target) {
 	set := &target.Spec.Load().Settings
-	s.silence, s.life = cmp.Or(set.IdleTimeout, defaultTCPIdle), set.MaxConnectionDuration
+	s.silence, s.life = cmp.Or(set.TCPIdleTimeout, defaultTCPIdle), set.MaxConnectionDuration
 	if route != nil {
 		s.silence, s.life = cmp.Or(route.Spec.Idle, s.silence), cmp.Or(route.Spec.Max, s.life)
 	}

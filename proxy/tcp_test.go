@@ -251,7 +251,7 @@ func TestTCPIdle(t *testing.T) {
 		if _, err := io.ReadAll(struct{ io.Reader }{c}); err == nil {
 			t.Error("ended cleanly")
 		}
-		if d := time.Since(start); d < defaultTCPIdle || d > 2*defaultTCPIdle {
+		if d := time.Since(start); d < defaultTCPIdle || d > defaultTCPIdle*5/4 {
 			t.Errorf("cut after %v", d)
 		}
 		r.idle()
@@ -265,7 +265,8 @@ func TestTCPIdle(t *testing.T) {
 // says, or the backend where it says nothing.
 func TestTCPBounds(t *testing.T) {
 	backend := settings(func(s *resilience.Settings) {
-		s.IdleTimeout, s.MaxConnectionDuration = 10*time.Second, 40*time.Second
+		s.TCPIdleTimeout, s.MaxConnectionDuration = 10*time.Second, 40*time.Second
+		s.IdleTimeout = time.Second // of HTTP
 	})
 	route := func(m *config.Model) {
 		d := m.Destinations[0]
@@ -301,7 +302,7 @@ func TestTCPBounds(t *testing.T) {
 					time.Sleep(time.Second / 4)
 				}
 				_, _ = io.ReadAll(struct{ io.Reader }{c})
-				if d := time.Since(start); d < x.after || d > 2*x.after+time.Second {
+				if d := time.Since(start); d < x.after || d > x.after*5/4+time.Second/4 {
 					t.Errorf("cut after %v, want %v", d, x.after)
 				}
 				r.idle()

@@ -45,7 +45,8 @@ type Settings struct {
 	RetryBudget                                         *RetryBudget
 	MaxRequestsPerConn                                  uint32        // 0: unlimited; 1: no keep-alive
 	ConnectTimeout                                      time.Duration // 0: 10 s; spans TCP, TLS and the CONNECT answer
-	IdleTimeout                                         time.Duration // of a connection inside a tunnel; 0: 1 h
+	IdleTimeout                                         time.Duration // of an HTTP connection inside a tunnel; 0: 1 h
+	TCPIdleTimeout                                      time.Duration // of a connection without HTTP; 0: 1 h
 	MaxConnectionDuration                               time.Duration // 0: none
 	MaxConcurrentStreams                                uint32        // HTTP/2 upstream; 0: the peer's
 	MaxStreamDuration                                   time.Duration // of one attempt, its answer included; 0: none

@@ -75,6 +75,7 @@ func (r *build) pool(b *config.Backend, t *PortPolicy) {
 		st.MaxConnections = uint32(c.TCP.MaxConnections)
 		st.ConnectTimeout = dur(c.TCP.ConnectTimeout)
 		st.IdleTimeout = dur(c.TCP.IdleTimeout)
+		st.TCPIdleTimeout = st.IdleTimeout
 		st.MaxConnectionDuration = dur(c.TCP.MaxConnectionDuration)
 	}
 	if h := c.HTTP; h != nil {
