@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,6 +23,7 @@ type dest struct {
 	dialing int
 	waiters []chan grant // oldest first
 	stage   Stage        // where the latest dial is, for those who run out of time
+	until   time.Time    // the latest deadline of those who waited, which dials keep to
 	gone    bool         // evicted: what is dialed for it is thrown away
 }
 
@@ -56,6 +58,9 @@ func (p *Pool) acquire(ctx context.Context, key destKey) (*poolConn, error) {
 	if len(d.waiters) >= p.cfg.MaxWaiting {
 		p.mu.Unlock()
 		return nil, &DialError{Stage: StagePool, Err: ErrPoolFull}
+	}
+	if end, ok := ctx.Deadline(); ok && end.After(d.until) {
+		d.until = end
 	}
 	w := make(chan grant, 1)
 	d.waiters = append(d.waiters, w)
@@ -175,9 +180,9 @@ func (d *dest) dialLocked() {
 // dial connects, and serves the connection to its end.
 func (d *dest) dial() {
 	p := d.pool
-	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.ConnectTimeout)
+	ctx, stop := d.patience()
 	c, err := d.connect(ctx)
-	cancel()
+	stop()
 
 	p.mu.Lock()
 	d.dialing--
@@ -203,6 +208,29 @@ func (d *dest) dial() {
 	c.idleLocked() // nobody may have wanted it in the end
 	p.mu.Unlock()
 	c.recheck() // the roots may have changed since the handshake looked at them
+}
+
+// patience returns the context of a dial: it ends behind the pool's timeout, or later
+// while somebody waits who has more time.
+func (d *dest) patience() (ctx context.Context, stop func()) {
+	p := d.pool
+	ctx, cancel := context.WithCancelCause(p.ctx)
+	var timer *time.Timer
+	p.mu.Lock() // who sets timer comes before who reads it
+	defer p.mu.Unlock()
+	timer = time.AfterFunc(cmp.Or(p.cfg.ConnectTimeout, defaultConnectTimeout), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if rest := time.Until(d.until); rest > 0 && len(d.waiters) > 0 {
+			timer.Reset(rest)
+			return
+		}
+		cancel(context.DeadlineExceeded)
+	})
+	return ctx, func() {
+		timer.Stop()
+		cancel(nil)
+	}
 }
 
 // connect makes one connection: TCP, TLS, identity.

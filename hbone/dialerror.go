@@ -76,7 +76,7 @@ func dialError(ctx context.Context, at Stage, err error) *DialError {
 		return de
 	}
 	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
+	case errors.Is(context.Cause(ctx), context.Canceled):
 		return &DialError{Stage: StageCanceled, Err: fmt.Errorf("during %v: %w", at, context.Canceled)}
 	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded):
 		return &DialError{Stage: StageTimeout, Err: fmt.Errorf("during %v: %w", at, err)}

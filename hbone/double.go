@@ -43,7 +43,7 @@ var _ Conn = (*Double)(nil)
 // with one tunnel, since the gateway balances sessions. It fails with *[DialError]
 // as Dial does.
 func (p *Pool) DialDouble(ctx context.Context, t Target) (*Double, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.ConnectTimeout)
+	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	outer, err := p.Dial(ctx, t, []attrs.Field{{Name: sourceHeader, Value: sourceValue}})
 	if err != nil {

@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"log/slog"
@@ -18,7 +19,7 @@ import (
 
 // Defaults of PoolConfig.
 const (
-	defaultConnectTimeout = 10 * time.Second // ztunnel's TCP connect timeout; here it spans the whole dial
+	defaultConnectTimeout = 10 * time.Second // ztunnel's TCP connect timeout; here it spans the whole dial, of callers without a deadline
 	defaultIdleTimeout    = 5 * time.Minute  // ztunnel's POOL_UNUSED_RELEASE_TIMEOUT
 	defaultMaxStreams     = 100              // ztunnel's POOL_MAX_STREAMS_PER_CONNECTION
 	// Batching many streams into one TLS record stream saves most of its cost by
@@ -52,7 +53,7 @@ type PoolConfig struct {
 	Network string // the waypoint's own, told to the other end of double tunnels; empty: not told
 
 	H2             h2.Config     // Connect is set by the pool
-	ConnectTimeout time.Duration // TCP, TLS and the answer to CONNECT together (10 s)
+	ConnectTimeout time.Duration // TCP, TLS and the answer to CONNECT together (as long as the caller has, or 10 s)
 	IdleTimeout    time.Duration // a connection without tunnels closes (5 min)
 	MaxStreams     int           // tunnels on a connection; the peer may allow fewer (100)
 	SpreadStreams  int           // another connection is dialed when all carry so many (32)
@@ -96,7 +97,7 @@ type destKey struct {
 
 // NewPool returns an empty pool. Close it.
 func NewPool(cfg PoolConfig) *Pool {
-	def(&cfg.ConnectTimeout, defaultConnectTimeout)
+	cfg.ConnectTimeout = max(cfg.ConnectTimeout, 0)
 	def(&cfg.IdleTimeout, defaultIdleTimeout)
 	def(&cfg.MaxStreams, defaultMaxStreams)
 	def(&cfg.SpreadStreams, defaultSpreadStreams)
@@ -133,9 +134,9 @@ func def[T int | int64 | time.Duration](v *T, d T) {
 
 // Dial returns a tunnel whose CONNECT was answered 200; hdr are the fields of
 // the CONNECT (names in lower case). It fails with *[DialError], and then no
-// request byte was sent. The whole of it takes ConnectTimeout at most.
+// request byte was sent.
 func (p *Pool) Dial(ctx context.Context, t Target, hdr []attrs.Field) (*Tunnel, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.ConnectTimeout)
+	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	key := destKey{t.Addr, t.Identity}
 	for attempt := 1; ; attempt++ {
@@ -153,6 +154,14 @@ func (p *Pool) Dial(ctx context.Context, t Target, hdr []attrs.Field) (*Tunnel, 
 		}
 		p.stats.retries.Add(1)
 	}
+}
+
+// bounded gives ctx the pool's timeout, unless that is not set and ctx has a deadline.
+func (p *Pool) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok && p.cfg.ConnectTimeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, cmp.Or(p.cfg.ConnectTimeout, defaultConnectTimeout))
 }
 
 // Evict gives the connections to addr no new tunnels; the open ones finish.
