@@ -33,7 +33,7 @@ func TestDeadConnection(t *testing.T) {
 	var mu sync.Mutex
 	var conns []*hole
 	p := m.pool(t, PoolConfig{
-		ProbeAfter: 50 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond,
+		ProbeAfter: 50 * time.Millisecond, ProbeTimeout: time.Second, // the latter is for the new connection, too
 		DialTCP: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 			nc, err := dialTCP(ctx, a)
 			if err != nil {
@@ -60,6 +60,35 @@ func TestDeadConnection(t *testing.T) {
 	roundTripOnce(t, p, target(addr))
 	old.Close()
 	eventually(t, "the dead connection is closed with its last tunnel", func() bool { return p.Stats().Conns == 1 })
+}
+
+// A peer that is gone costs a dial the time to find that out, twice, and not all the
+// time it has, which is for another endpoint.
+func TestDeadPeer(t *testing.T) {
+	m := newMesh(t)
+	_, addr := m.serve(t, ServerConfig{}, echo)
+	var first *hole
+	p := m.pool(t, PoolConfig{
+		ProbeAfter: 50 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond,
+		DialTCP: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+			if first != nil {
+				return swallow(ctx, a)
+			}
+			nc, err := dialTCP(ctx, a)
+			first = &hole{Conn: nc}
+			return first, err
+		},
+	})
+	defer mustDial(t, p, target(addr)).Close()
+	first.deaf.Store(true)
+	start := time.Now()
+	_, err := p.Dial(ctxT(t), target(addr), nil)
+	if d := time.Since(start); stageOf(t, err).Stage != StageTimeout || d < 250*time.Millisecond || d > 20*time.Second {
+		t.Errorf("%v after %v", err, d)
+	}
+	if st := p.Stats(); st.Dead != 1 || st.Retries != 1 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // A slow answer is no dead connection as long as PINGs are answered.

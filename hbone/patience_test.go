@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,9 +32,9 @@ func TestDialHasItsCallersTime(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				var tcp time.Duration
+				var tcp atomic.Int64
 				p := newMesh(t).pool(t, PoolConfig{ConnectTimeout: tt.pool, DialTCP: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-					defer func() { tcp = time.Since(start) }()
+					defer func() { tcp.Store(int64(time.Since(start))) }()
 					return swallow(ctx, a)
 				}})
 				var wg sync.WaitGroup
@@ -52,8 +53,8 @@ func TestDialHasItsCallersTime(t *testing.T) {
 				}
 				wg.Wait()
 				time.Sleep(time.Minute)
-				if tcp != tt.tcp {
-					t.Errorf("the dial was given up after %v, want %v", tcp, tt.tcp)
+				if got := time.Duration(tcp.Load()); got != tt.tcp {
+					t.Errorf("the dial was given up after %v, want %v", got, tt.tcp)
 				}
 				if st := p.Stats(); st.Dials != 1 {
 					t.Errorf("%+v", st)

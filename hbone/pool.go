@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -62,7 +63,7 @@ type PoolConfig struct {
 	MaxWaiting     int           // dials that wait for a connection, a destination (16,384)
 	BulkBytes      int64         // a tunnel that moved so much within a second keeps new ones off its connection (1 MiB)
 	ProbeAfter     time.Duration // a CONNECT unanswered for so long sends a PING (1 s)
-	ProbeTimeout   time.Duration // and no answer to it for so long gives the connection up (2 s)
+	ProbeTimeout   time.Duration // and no answer to it for so long gives the connection up; a new one gets as long (2 s)
 
 	// DialTCP replaces the TCP dialer; nil: keepalive 180 s, NODELAY.
 	DialTCP func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
@@ -153,6 +154,13 @@ func (p *Pool) Dial(ctx context.Context, t Target, hdr []attrs.Field) (*Tunnel, 
 			return nil, dialError(ctx, StageConnect, err)
 		}
 		p.stats.retries.Add(1)
+		if errors.Is(err, errDead) {
+			// What is gone is mostly the peer, not only the connection to it: it gets as
+			// long again to show otherwise, and the caller the rest for another endpoint.
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, p.cfg.ProbeTimeout)
+			defer cancel()
+		}
 	}
 }
 
