@@ -15,7 +15,7 @@ func (x *exchange) edit() {
 		// Edits work in place; what policies read must stay as it was for CORS and
 		// for the check at a change of policies.
 		x.upFields = append(x.upFields[:0], x.fields...)
-		x.up.Fields, x.up.Authority = rule.RequestHeaders(x.backend, x.upFields, x.up.Authority)
+		x.up.Fields, x.up.Authority = rule.RequestHeaders(x.backend, x.upFields, x.up.Authority, x)
 		x.upFields = x.up.Fields
 	}
 	if w := x.backend.Rewrite; w != nil {
@@ -62,7 +62,7 @@ func (x *exchange) ownFields(own []attrs.Field) []attrs.Field {
 	}
 	var fs []attrs.Field
 	if rule != nil && rule.Redirect == nil && rule.Direct == nil {
-		fs = rule.ReplyHeaders(b, nil)
+		fs = rule.ReplyHeaders(b, nil, x)
 	}
 	for i := range own {
 		fs = removeField(fs, own[i].Name)
@@ -73,7 +73,7 @@ func (x *exchange) ownFields(own []attrs.Field) []attrs.Field {
 // replyFields are the response headers of an answer that the rule makes, edited for the
 // backend too where one was picked (Envoy: Router::modify_headers_).
 func (x *exchange) replyFields() []attrs.Field {
-	fs := x.result.Rule.ReplyHeaders(x.backend, x.extra)
+	fs := x.result.Rule.ReplyHeaders(x.backend, x.extra, x)
 	if x.cors == routing.CORSActual {
 		fs = x.origins.ApplyResponse(fs, &x.req)
 	}

@@ -220,7 +220,7 @@ func (x *exchange) replyHead(h *codec.ResponseHead) {
 	if !x.quiet {
 		fs = setField(fs, "x-envoy-upstream-service-time", decimal(x.rec.UpstreamTime.Milliseconds()))
 	}
-	fs = x.result.Rule.ReplyHeaders(x.backend, fs)
+	fs = x.result.Rule.ReplyHeaders(x.backend, fs, x)
 	if x.cors == routing.CORSActual {
 		fs = x.origins.ApplyResponse(fs, &x.req)
 	}

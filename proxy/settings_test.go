@@ -78,4 +78,3 @@ func TestHTTPSettings(t *testing.T) {
 		})
 	}
 }
-

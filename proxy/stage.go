@@ -41,7 +41,7 @@ func (x *exchange) stages() bool {
 			cors = true
 			ok = x.crossOrigin()
 		case config.StageHeaders:
-			x.fields, x.req.Authority = st.Headers.ApplyRequest(x.fields, x.req.Authority)
+			x.fields, x.req.Authority = st.Headers.ApplyRequest(x.fields, x.req.Authority, x)
 			x.req.Headers = x.fields
 			ok = true
 		case config.StageGRPCWeb:

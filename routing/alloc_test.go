@@ -30,8 +30,8 @@ func TestNoAllocations(t *testing.T) {
 	full := mustCompile(t, []Rule{{
 		Matches: []Match{{Path: PathMatch{Kind: PathPrefix, Value: "/foo", IgnoreCase: true}}},
 		Filters: Filters{
-			Request:  &HeaderOps{Set: []HeaderValue{{"x-a", "1"}, {"host", "h"}}, Add: []HeaderValue{{"x-b", "2"}}, Remove: []string{"x-c"}},
-			Response: &HeaderOps{Set: []HeaderValue{{"x-a", "1"}}},
+			Request:  &HeaderOps{Set: []HeaderValue{{Name: "x-a", Value: "1"}, {Name: "host", Value: "h"}}, Add: []HeaderValue{{Name: "x-b", Value: "2"}}, Remove: []string{"x-c"}},
+			Response: &HeaderOps{Set: []HeaderValue{{Name: "x-a", Value: "1"}}},
 			Rewrite:  &Rewrite{PrefixReplace: ptr("/x")},
 			CORS:     &CORS{AllowOrigins: []ValueMatch{{Value: "https://*.example.org"}}, AllowMethods: []string{"*"}, AllowCredentials: true},
 			Mirrors:  []Mirror{{}, {Numerator: 1, Denominator: 2}},
@@ -47,8 +47,8 @@ func TestNoAllocations(t *testing.T) {
 		got, _ := full.Match(r)
 		b := got.Rule.Pick(math.MaxUint64)
 		h := append(fields[:0], r.Headers...)
-		h, _ = got.Rule.RequestHeaders(b, h, r.Authority)
-		h = got.Rule.ReplyHeaders(b, h)
+		h, _ = got.Rule.RequestHeaders(b, h, r.Authority, nil)
+		h = got.Rule.ReplyHeaders(b, h, nil)
 		if b.CORS.Check(r) != CORSPreflight {
 			t.Fatal("no preflight")
 		}

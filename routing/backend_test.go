@@ -18,8 +18,8 @@ func filtered() Rule {
 		Route: "shop/cart", Kind: "HTTPRoute", Name: "filtered",
 		Matches: []Match{{Path: PathMatch{Kind: PathPrefix, Value: "/foo"}}},
 		Filters: Filters{
-			Request:  &HeaderOps{Set: []HeaderValue{{"x-by", "rule"}, {"x-rule", "1"}}},
-			Response: &HeaderOps{Set: []HeaderValue{{"x-by", "rule"}, {"x-rule", "1"}}},
+			Request:  &HeaderOps{Set: []HeaderValue{{Name: "x-by", Value: "rule"}, {Name: "x-rule", Value: "1"}}},
+			Response: &HeaderOps{Set: []HeaderValue{{Name: "x-by", Value: "rule"}, {Name: "x-rule", Value: "1"}}},
 			Rewrite:  &Rewrite{Host: "rule.example", PrefixReplace: ptr("/rule")},
 			Mirrors:  []Mirror{{Ref: 7}},
 			CORS:     &CORS{AllowOrigins: []ValueMatch{{Value: "https://rule.example"}}},
@@ -27,8 +27,8 @@ func filtered() Rule {
 		Backends: []Backend{
 			{Ref: 0, Weight: 1},
 			{Ref: 1, Weight: 1, Filters: Filters{
-				Request:  &HeaderOps{Set: []HeaderValue{{"x-by", "backend"}, {"x-backend", "1"}}},
-				Response: &HeaderOps{Set: []HeaderValue{{"x-by", "backend"}, {"x-backend", "1"}}},
+				Request:  &HeaderOps{Set: []HeaderValue{{Name: "x-by", Value: "backend"}, {Name: "x-backend", Value: "1"}}},
+				Response: &HeaderOps{Set: []HeaderValue{{Name: "x-by", Value: "backend"}, {Name: "x-backend", Value: "1"}}},
 				Rewrite:  &Rewrite{PrefixReplace: ptr("/backend")},
 				Mirrors:  []Mirror{{Ref: 8}, {Ref: -1, Invalid: "missing"}, {Ref: 9, Numerator: 1, Denominator: 2}},
 				CORS:     &CORS{AllowOrigins: []ValueMatch{{Value: "https://backend.example"}}},
@@ -63,9 +63,9 @@ func TestBackendFilters(t *testing.T) {
 		if b.Rewrite != nil {
 			host = b.Rewrite.Host
 		}
-		request, _ := c.RequestHeaders(b, nil, "h")
+		request, _ := c.RequestHeaders(b, nil, "h", nil)
 		if got := string(b.Rewrite.AppendPath(nil, "/foo/x", 4)); got != want.path || host != want.host || fmt.Sprint(refs) != want.mirrors ||
-			fmt.Sprint(request) != want.headers || fmt.Sprint(c.ReplyHeaders(b, nil)) != want.headers || (b.Redirect != nil) != want.redirect {
+			fmt.Sprint(request) != want.headers || fmt.Sprint(c.ReplyHeaders(b, nil, nil)) != want.headers || (b.Redirect != nil) != want.redirect {
 			t.Errorf("backend %d: path %s host %q mirrors %v headers %v redirect %v, want %+v", i, got, host, refs, request, b.Redirect, want)
 		}
 		for _, o := range []string{"https://rule.example", "https://backend.example"} {
@@ -84,7 +84,7 @@ func TestBackendFiltersThatCannotBe(t *testing.T) {
 	}{
 		"rewrite":              {Backend{Filters: Filters{Rewrite: &Rewrite{Host: "a b"}}}, "backends[1].filters.rewrite"},
 		"cors":                 {Backend{Filters: Filters{CORS: &CORS{AllowMethods: []string{"a b"}}}}, "backends[1].filters.cors"},
-		"header":               {Backend{Filters: Filters{Request: &HeaderOps{Set: []HeaderValue{{"a b", "c"}}}}}, "backends[1].filters.request.set[0]"},
+		"header":               {Backend{Filters: Filters{Request: &HeaderOps{Set: []HeaderValue{{Name: "a b", Value: "c"}}}}}, "backends[1].filters.request.set[0]"},
 		"redirect":             {Backend{Redirect: &Redirect{Status: 200}}, "backends[1].redirect"},
 		"redirect and rewrite": {Backend{Redirect: &Redirect{}, Filters: Filters{Rewrite: &Rewrite{Host: "a"}}}, "backends[1]"},
 	} {

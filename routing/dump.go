@@ -158,10 +158,10 @@ func (o *HeaderOps) text() string {
 		parts = append(parts, "remove "+n)
 	}
 	for _, v := range o.Set {
-		parts = append(parts, "set "+v.Name+"="+quote(v.Value))
+		parts = append(parts, "set "+v.Name+"="+quote(v.Value+v.Format))
 	}
 	for _, v := range o.Add {
-		parts = append(parts, "add "+v.Name+"="+quote(v.Value))
+		parts = append(parts, "add "+v.Name+"="+quote(v.Value+v.Format))
 	}
 	return strings.Join(parts, ", ")
 }

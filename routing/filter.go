@@ -20,7 +20,28 @@ type HeaderOps struct {
 }
 
 // HeaderValue is one header to write.
-type HeaderValue struct{ Name, Value string }
+type HeaderValue struct {
+	Name, Value string
+	Format      string // Envoy's command operators, in place of Value: see [Values]
+}
+
+// Values writes the values of formats.
+type Values interface {
+	// HeaderValue returns a value for the exchange at hand, which lives as long as
+	// that. Without one the header stays as it is.
+	HeaderValue(format string) (value string, ok bool)
+}
+
+// value is what v writes; formats need from.
+func (v *HeaderValue) value(from Values) (string, bool) {
+	switch {
+	case v.Format == "":
+		return v.Value, true
+	case from == nil:
+		return "", false
+	}
+	return from.HeaderValue(v.Format)
+}
 
 // Rewrite changes host and path before forwarding.
 type Rewrite struct {

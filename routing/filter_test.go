@@ -140,30 +140,30 @@ func TestRedirect(t *testing.T) {
 func TestHeaderOps(t *testing.T) {
 	ops := &HeaderOps{
 		Remove: []string{"X-Secret", "x-absent"},
-		Set:    []HeaderValue{{"x-set", "1"}, {"X-SET", "2"}, {"x-new", "3"}, {"Host", "other"}, {":authority", "third"}},
-		Add:    []HeaderValue{{"x-add", "4"}, {"x-set", "5"}, {"x-secret", "6"}},
+		Set:    []HeaderValue{{Name: "x-set", Value: "1"}, {Name: "X-SET", Value: "2"}, {Name: "x-new", Value: "3"}, {Name: "Host", Value: "other"}, {Name: ":authority", Value: "third"}},
+		Add:    []HeaderValue{{Name: "x-add", Value: "4"}, {Name: "x-set", Value: "5"}, {Name: "x-secret", Value: "6"}},
 	}
 	rules := []Rule{{Filters: Filters{Request: ops}, Backends: []Backend{{Weight: 1, Filters: Filters{
-		Request:  &HeaderOps{Set: []HeaderValue{{"x-set", "backend"}, {"x-b", "1"}}},
-		Response: &HeaderOps{Add: []HeaderValue{{"x-tag", "a"}}},
+		Request:  &HeaderOps{Set: []HeaderValue{{Name: "x-set", Value: "backend"}, {Name: "x-b", Value: "1"}}},
+		Response: &HeaderOps{Add: []HeaderValue{{Name: "x-tag", Value: "a"}}},
 	}}}}}
 	c := mustCompile(t, rules, AsListed).Rules()[0]
 	h := []attrs.Field{{Name: "x-secret", Value: "a"}, {Name: "x-set", Value: "old"}, {Name: "k", Value: "v"}, {Name: "x-secret", Value: "b"}, {Name: "x-set", Value: "older"}, {Name: "x-add", Value: "0"}}
-	h, auth := c.RequestHeaders(c.Pick(0), h, "cart")
+	h, auth := c.RequestHeaders(c.Pick(0), h, "cart", nil)
 	if got, want := fmt.Sprint(h), "[{x-set 1} {k v} {x-add 0} {x-b 1} {x-new 3} {x-add 4} {x-set 5} {x-secret 6}]"; got != want || auth != "other" {
 		t.Errorf("got %s authority %s\nwant %s", got, auth, want)
 	}
-	if got := fmt.Sprint(c.ReplyHeaders(c.Pick(0), []attrs.Field{{Name: "x-tag", Value: "0"}})); got != "[{x-tag 0} {x-tag a}]" {
+	if got := fmt.Sprint(c.ReplyHeaders(c.Pick(0), []attrs.Field{{Name: "x-tag", Value: "0"}}, nil)); got != "[{x-tag 0} {x-tag a}]" {
 		t.Errorf("response: %s", got)
 	}
 	for name, bad := range map[string]Filters{
-		"add host":        {Request: &HeaderOps{Add: []HeaderValue{{"host", "x"}}}},
+		"add host":        {Request: &HeaderOps{Add: []HeaderValue{{Name: "host", Value: "x"}}}},
 		"remove host":     {Request: &HeaderOps{Remove: []string{"Host"}}},
-		"response host":   {Response: &HeaderOps{Set: []HeaderValue{{"host", "x"}}}},
-		"pseudo":          {Request: &HeaderOps{Set: []HeaderValue{{":path", "/"}}}},
-		"name":            {Request: &HeaderOps{Set: []HeaderValue{{"a b", "x"}}}},
-		"value":           {Request: &HeaderOps{Set: []HeaderValue{{"a", "x\r\ny: z"}}}},
-		"authority value": {Request: &HeaderOps{Set: []HeaderValue{{"host", "a/b"}}}},
+		"response host":   {Response: &HeaderOps{Set: []HeaderValue{{Name: "host", Value: "x"}}}},
+		"pseudo":          {Request: &HeaderOps{Set: []HeaderValue{{Name: ":path", Value: "/"}}}},
+		"name":            {Request: &HeaderOps{Set: []HeaderValue{{Name: "a b", Value: "x"}}}},
+		"value":           {Request: &HeaderOps{Set: []HeaderValue{{Name: "a", Value: "x\r\ny: z"}}}},
+		"authority value": {Request: &HeaderOps{Set: []HeaderValue{{Name: "host", Value: "a/b"}}}},
 		"cors":            {CORS: &CORS{AllowOrigins: []ValueMatch{{Value: "https://a*b"}}}},
 		"cors regex":      {CORS: &CORS{AllowOrigins: []ValueMatch{{Kind: ValueRegex, Value: "("}}}},
 		"cors method":     {CORS: &CORS{AllowMethods: []string{"G T"}}},
@@ -173,7 +173,7 @@ func TestHeaderOps(t *testing.T) {
 			t.Errorf("%s: %v", name, errs)
 		}
 	}
-	tab, errs := Compile([]Rule{{Filters: Filters{Request: &HeaderOps{Set: []HeaderValue{{"Content-Length", "5"}}, Remove: []string{"transfer-encoding"}}}}}, AsListed)
+	tab, errs := Compile([]Rule{{Filters: Filters{Request: &HeaderOps{Set: []HeaderValue{{Name: "Content-Length", Value: "5"}}, Remove: []string{"transfer-encoding"}}}}}, AsListed)
 	if len(errs) != 2 || errs[0].Broken || tab.Rules()[0].Broken != "" || tab.Rules()[0].Request != nil {
 		t.Errorf("framing headers: %v", errs)
 	}

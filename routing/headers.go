@@ -9,10 +9,11 @@ import (
 
 // Apply edits the fields of a response (or trailers): remove, then set, then add. It
 // works in place and grows the slice only for new lines. The values written are the
-// configuration's own and outlive the exchange. A nil HeaderOps does nothing.
+// configuration's own and outlive the exchange, but for those of formats, which are
+// from's. A nil HeaderOps does nothing.
 //
 // Only ops out of a Compiled rule are clean of repeats and of names no filter may touch.
-func (o *HeaderOps) Apply(h []attrs.Field) []attrs.Field {
+func (o *HeaderOps) Apply(h []attrs.Field, from Values) []attrs.Field {
 	if o == nil {
 		return h
 	}
@@ -20,16 +21,24 @@ func (o *HeaderOps) Apply(h []attrs.Field) []attrs.Field {
 		h = removeField(h, name)
 	}
 	for i := range o.Set {
-		h = setField(h, o.Set[i].Name, o.Set[i].Value)
+		if v, ok := o.Set[i].value(from); ok {
+			h = setField(h, o.Set[i].Name, v)
+		}
 	}
+	return o.add(h, from)
+}
+
+func (o *HeaderOps) add(h []attrs.Field, from Values) []attrs.Field {
 	for i := range o.Add {
-		h = append(h, attrs.Field{Name: o.Add[i].Name, Value: o.Add[i].Value})
+		if v, ok := o.Add[i].value(from); ok {
+			h = append(h, attrs.Field{Name: o.Add[i].Name, Value: v})
+		}
 	}
 	return h
 }
 
 // ApplyRequest is Apply for a request: setting host or :authority changes the authority.
-func (o *HeaderOps) ApplyRequest(h []attrs.Field, authority string) ([]attrs.Field, string) {
+func (o *HeaderOps) ApplyRequest(h []attrs.Field, authority string, from Values) ([]attrs.Field, string) {
 	if o == nil {
 		return h, authority
 	}
@@ -41,29 +50,28 @@ func (o *HeaderOps) ApplyRequest(h []attrs.Field, authority string) ([]attrs.Fie
 			authority = o.Set[i].Value
 			continue
 		}
-		h = setField(h, o.Set[i].Name, o.Set[i].Value)
+		if v, ok := o.Set[i].value(from); ok {
+			h = setField(h, o.Set[i].Name, v)
+		}
 	}
-	for i := range o.Add {
-		h = append(h, attrs.Field{Name: o.Add[i].Name, Value: o.Add[i].Value})
-	}
-	return h, authority
+	return o.add(h, from), authority
 }
 
 // RequestHeaders applies the header filters of the chosen backend (nil: none), then
 // the rule's: the less specific last, which is Envoy's order.
-func (c *Compiled) RequestHeaders(b *CompiledBackend, h []attrs.Field, authority string) ([]attrs.Field, string) {
+func (c *Compiled) RequestHeaders(b *CompiledBackend, h []attrs.Field, authority string, from Values) ([]attrs.Field, string) {
 	if b != nil {
-		h, authority = b.Request.ApplyRequest(h, authority)
+		h, authority = b.Request.ApplyRequest(h, authority, from)
 	}
-	return c.Request.ApplyRequest(h, authority)
+	return c.Request.ApplyRequest(h, authority, from)
 }
 
 // ReplyHeaders does the same to a response.
-func (c *Compiled) ReplyHeaders(b *CompiledBackend, h []attrs.Field) []attrs.Field {
+func (c *Compiled) ReplyHeaders(b *CompiledBackend, h []attrs.Field, from Values) []attrs.Field {
 	if b != nil {
-		h = b.Reply.Apply(h)
+		h = b.Reply.Apply(h, from)
 	}
-	return c.Reply.Apply(h)
+	return c.Reply.Apply(h, from)
 }
 
 // setField leaves exactly one line of name, in the place of the first.
@@ -126,6 +134,10 @@ func (c *compiler) headerValues(field string, in []HeaderValue, host bool) []Hea
 		if !c.headerName(at, v.Name, host) {
 			continue
 		}
+		if v.Format != "" && isHost(v.Name) {
+			c.errorf(true, at, "the host cannot be a format")
+			continue
+		}
 		if !validValue(v.Value) || isHost(v.Name) && !validHost(v.Value) {
 			c.errorf(true, at, "invalid value %q of %s", v.Value, v.Name)
 			continue
@@ -170,6 +182,9 @@ func validToken(s string) bool {
 	}
 	return s != ""
 }
+
+// ValidValue reports whether s can be the value of a header.
+func ValidValue(s string) bool { return validValue(s) }
 
 // validValue follows RFC 9110 section 5.5: no controls but tab, no outer whitespace.
 func validValue(s string) bool {

@@ -241,7 +241,13 @@ func (p *Pattern) Append(b []byte, r *Record) []byte {
 
 // AppendRaw writes the values as they are. ok is false where all that there is to
 // say is not there.
-func (p *Pattern) AppendRaw(b []byte, r *Record) (out []byte, ok bool) {
+func (p *Pattern) AppendRaw(b []byte, r *Record) (out []byte, ok bool) { return p.raw(b, r, "-") }
+
+// AppendPresent is AppendRaw with nothing in the place of what is not there, as in
+// headers (Envoy: omit_empty_values).
+func (p *Pattern) AppendPresent(b []byte, r *Record) (out []byte, ok bool) { return p.raw(b, r, "") }
+
+func (p *Pattern) raw(b []byte, r *Record, none string) (out []byte, ok bool) {
 	for i := range p.parts {
 		x := &p.parts[i]
 		if x.op == nil {
@@ -251,7 +257,7 @@ func (p *Pattern) AppendRaw(b []byte, r *Record) (out []byte, ok bool) {
 		from := len(b)
 		v, there := x.op(b, r)
 		if !there {
-			b = append(v[:from], '-')
+			b = append(v[:from], none...)
 			continue
 		}
 		b, ok = cut(v, from, x.limit), true

@@ -207,10 +207,10 @@ func (s *routeScope) weighted(w *routev3.WeightedCluster_ClusterWeight, status i
 		}
 	}
 	b = routing.Backend{Ref: s.t.ref(w.GetName()), Weight: w.GetWeight().GetValue(), Status: status}
-	if b.Filters.Request, err = headerOps(w.GetRequestHeadersToAdd(), w.GetRequestHeadersToRemove()); err != nil {
+	if b.Filters.Request, err = headerOps(w.GetRequestHeadersToAdd(), w.GetRequestHeadersToRemove(), requestOperators); err != nil {
 		return b, err
 	}
-	b.Filters.Response, err = headerOps(w.GetResponseHeadersToAdd(), w.GetResponseHeadersToRemove())
+	b.Filters.Response, err = headerOps(w.GetResponseHeadersToAdd(), w.GetResponseHeadersToRemove(), responseOperators)
 	return b, err
 }
 

@@ -69,7 +69,7 @@ func TestFiltersThatAreNotUnderstoodClose(t *testing.T) {
 		"jwt part":                      httpFilter("f", "jwt_authn.v3.JwtAuthentication", `"rules":[{"match":{"prefix":"/a"}}]`),
 		"jwt extract only":              httpFilter("f", "jwt_authn.v3.JwtAuthentication", `"rules":[{"match":{"prefix":"/"},"requires":{"extract_only_without_validation":{}}}]`),
 		"principal state":               httpFilter("f", "set_filter_state.v3.Config", `"on_request_headers":[{"object_key":"io.istio.peer_principal"}]`),
-		"mutation operator":             httpFilter("f", "header_mutation.v3.HeaderMutation", `"mutations":{"request_mutations":[{"append":{"header":{"key":"a","value":"%REQ(b)%"}}}]}`),
+		"mutation operator":             httpFilter("f", "header_mutation.v3.HeaderMutation", `"mutations":{"request_mutations":[{"append":{"header":{"key":"a","value":"%DYNAMIC_METADATA(b)%"}}}]}`),
 		"ext_authz no service":          httpFilter("f", "ext_authz.v3.ExtAuthz", ""),
 		"ext_authz metadata":            httpFilter("f", "ext_authz.v3.ExtAuthz", `"grpc_service":{"envoy_grpc":{"cluster_name":"x"},"initial_metadata":[{"key":"a","value":"b"}]}`),
 		"ext_authz share":               extAuthzWith(`"filter_enabled":{"default_value":{"numerator":50}}`),

@@ -10,9 +10,9 @@ import (
 	"waypoint.dev/waypoint/routing"
 )
 
-// headerOps reads the header edits of a route, virtual host or weighted cluster.
-// It returns nil when there are none.
-func headerOps(add []*corev3.HeaderValueOption, remove []string) (*routing.HeaderOps, error) {
+// headerOps reads the header edits of a route, virtual host or weighted cluster, with
+// the command operators that are allowed there. It returns nil when there are none.
+func headerOps(add []*corev3.HeaderValueOption, remove, allowed []string) (*routing.HeaderOps, error) {
 	if len(add) == 0 && len(remove) == 0 {
 		return nil, nil
 	}
@@ -21,7 +21,7 @@ func headerOps(add []*corev3.HeaderValueOption, remove []string) (*routing.Heade
 		o.Remove = append(o.Remove, strings.ToLower(n))
 	}
 	for _, h := range add {
-		if err := addHeader(o, h); err != nil {
+		if err := addHeader(o, h, allowed); err != nil {
 			return nil, err
 		}
 	}
@@ -30,7 +30,7 @@ func headerOps(add []*corev3.HeaderValueOption, remove []string) (*routing.Heade
 
 // addHeader adds one edit. Of several overwrites of one name the last wins, as
 // Envoy applies them in turn.
-func addHeader(o *routing.HeaderOps, h *corev3.HeaderValueOption) error {
+func addHeader(o *routing.HeaderOps, h *corev3.HeaderValueOption, allowed []string) error {
 	name := strings.ToLower(h.GetHeader().GetKey())
 	if name == "" {
 		return fmt.Errorf("header without a name")
@@ -39,11 +39,11 @@ func addHeader(o *routing.HeaderOps, h *corev3.HeaderValueOption) error {
 	if raw == "" {
 		raw = string(h.GetHeader().GetRawValue())
 	}
-	v, err := literal(raw)
+	v, format, err := value(raw, allowed)
 	if err != nil {
 		return fmt.Errorf("header %s: %w", name, err)
 	}
-	if v == "" && !h.GetKeepEmptyValue() {
+	if v == "" && format == "" && !h.GetKeepEmptyValue() {
 		return nil // Envoy leaves a header that comes out empty alone
 	}
 	action := h.GetAppendAction()
@@ -52,19 +52,36 @@ func addHeader(o *routing.HeaderOps, h *corev3.HeaderValueOption) error {
 	}
 	switch action {
 	case corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD:
-		if i := slices.IndexFunc(o.Add, func(x routing.HeaderValue) bool { return x.Name == name }); i >= 0 {
-			o.Add[i].Value += "," + v // lines of one name are one list (RFC 9110 section 5.3)
-			return nil
-		}
-		o.Add = append(o.Add, routing.HeaderValue{Name: name, Value: v})
+		o.Add = addValue(o.Add, routing.HeaderValue{Name: name, Value: v, Format: format})
 	case corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD:
 		same := func(x routing.HeaderValue) bool { return x.Name == name }
 		o.Add = slices.DeleteFunc(o.Add, same)
-		o.Set = append(slices.DeleteFunc(o.Set, same), routing.HeaderValue{Name: name, Value: v})
+		o.Set = append(slices.DeleteFunc(o.Set, same), routing.HeaderValue{Name: name, Value: v, Format: format})
 	default:
 		return fmt.Errorf("header %s: append action %s is not supported", name, action)
 	}
 	return nil
+}
+
+// addValue adds a line. Lines of one name are one list (RFC 9110 section 5.3).
+func addValue(to []routing.HeaderValue, v routing.HeaderValue) []routing.HeaderValue {
+	i := slices.IndexFunc(to, func(x routing.HeaderValue) bool { return x.Name == v.Name })
+	if i < 0 {
+		return append(to, v)
+	}
+	if have := &to[i]; have.Format == "" && v.Format == "" {
+		have.Value += "," + v.Value
+	} else {
+		have.Format, have.Value = asFormat(have)+","+asFormat(&v), ""
+	}
+	return to
+}
+
+func asFormat(v *routing.HeaderValue) string {
+	if v.Format != "" {
+		return v.Format
+	}
+	return strings.ReplaceAll(v.Value, "%", "%%")
 }
 
 // literal reads a value of Envoy's command operator language that has no
@@ -124,11 +141,7 @@ func then(first, second *routing.HeaderOps) *routing.HeaderOps {
 		}
 	}
 	for _, h := range second.Add {
-		if i := slices.IndexFunc(out.Add, func(x routing.HeaderValue) bool { return x.Name == h.Name }); i >= 0 {
-			out.Add[i].Value += "," + h.Value
-			continue
-		}
-		out.Add = append(out.Add, h)
+		out.Add = addValue(out.Add, h)
 	}
 	return out
 }

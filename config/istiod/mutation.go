@@ -30,11 +30,11 @@ func (t *translator) headerMutation(name string, c *mutationv3.HeaderMutation, f
 	if len(m.GetResponseTrailersMutations()) > 0 {
 		t.missing(field, "response_trailers_mutations")
 	}
-	req, err := mutations(m.GetRequestMutations())
+	req, err := mutations(m.GetRequestMutations(), requestOperators)
 	if err != nil {
 		return err
 	}
-	res, err := mutations(m.GetResponseMutations())
+	res, err := mutations(m.GetResponseMutations(), responseOperators)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func statesIdentity(ms []*mutationrulesv3.HeaderMutation) bool {
 	return strings.EqualFold(h.GetKey(), "x-forwarded-client-cert") && strings.Contains(h.GetValue(), "%FILTER_STATE("+peerPrincipalKey)
 }
 
-func mutations(ms []*mutationrulesv3.HeaderMutation) (*routing.HeaderOps, error) {
+func mutations(ms []*mutationrulesv3.HeaderMutation, allowed []string) (*routing.HeaderOps, error) {
 	var out *routing.HeaderOps
 	for _, m := range ms {
 		o := &routing.HeaderOps{}
@@ -63,7 +63,7 @@ func mutations(ms []*mutationrulesv3.HeaderMutation) (*routing.HeaderOps, error)
 		case *mutationrulesv3.HeaderMutation_Remove:
 			o.Remove = []string{strings.ToLower(a.Remove)}
 		case *mutationrulesv3.HeaderMutation_Append:
-			if err := addHeader(o, a.Append); err != nil {
+			if err := addHeader(o, a.Append, allowed); err != nil {
 				return nil, err
 			}
 		default:

@@ -24,8 +24,8 @@ func (t *translator) routes(rc *routev3.RouteConfiguration) {
 	if at := unknownField(rc); at != "" {
 		t.note(config.Warning, ReasonNotImplemented, "route_config", "a field of "+at+" is not known")
 	}
-	global, err := headerOps(rc.GetRequestHeadersToAdd(), rc.GetRequestHeadersToRemove())
-	globalReply, err2 := headerOps(rc.GetResponseHeadersToAdd(), rc.GetResponseHeadersToRemove())
+	global, err := headerOps(rc.GetRequestHeadersToAdd(), rc.GetRequestHeadersToRemove(), requestOperators)
+	globalReply, err2 := headerOps(rc.GetResponseHeadersToAdd(), rc.GetResponseHeadersToRemove(), responseOperators)
 	if err == nil {
 		err = err2
 	}
@@ -37,9 +37,9 @@ func (t *translator) routes(rc *routev3.RouteConfiguration) {
 	for i, h := range hosts {
 		vh := h.host
 		scope := routeScope{t: t, vh: vh, config: rc, authority: h.match, field: "virtual_hosts[" + vh.GetName() + "]"}
-		scope.request, err = headerOps(vh.GetRequestHeadersToAdd(), vh.GetRequestHeadersToRemove())
+		scope.request, err = headerOps(vh.GetRequestHeadersToAdd(), vh.GetRequestHeadersToRemove(), requestOperators)
 		if err == nil {
-			scope.response, err = headerOps(vh.GetResponseHeadersToAdd(), vh.GetResponseHeadersToRemove())
+			scope.response, err = headerOps(vh.GetResponseHeadersToAdd(), vh.GetResponseHeadersToRemove(), responseOperators)
 		}
 		scope.request, scope.response = then(scope.request, global), then(then(scope.response, globalReply), t.response)
 		if err != nil {
@@ -122,11 +122,12 @@ func (s *routeScope) route(in *routev3.Route, index int) {
 		outer  *routing.HeaderOps
 		add    []*corev3.HeaderValueOption
 		remove []string
+		may    []string
 	}{
-		{&r.Filters.Request, s.request, in.GetRequestHeadersToAdd(), in.GetRequestHeadersToRemove()},
-		{&r.Filters.Response, s.response, in.GetResponseHeadersToAdd(), in.GetResponseHeadersToRemove()},
+		{&r.Filters.Request, s.request, in.GetRequestHeadersToAdd(), in.GetRequestHeadersToRemove(), requestOperators},
+		{&r.Filters.Response, s.response, in.GetResponseHeadersToAdd(), in.GetResponseHeadersToRemove(), responseOperators},
 	} {
-		ops, err := headerOps(set.add, set.remove)
+		ops, err := headerOps(set.add, set.remove, set.may)
 		if err != nil {
 			fail(err)
 		}
