@@ -205,14 +205,12 @@ func (p *policy) ruleSpec(a *AuthzRule, path string) *authz.RuleSpec {
 	return rs
 }
 
-var angleTemplates = strings.NewReplacer("<**>", "{**}", "<*>", "{*}")
-
 // templates reads <*> and <**>, which documents often show, as {*} and {**}.
 func (p *policy) templates(paths []string, field string) []string {
 	var out []string
 	for i, s := range paths {
-		t := angleTemplates.Replace(s)
-		if t != s {
+		t, angle := authz.BraceTemplate(s)
+		if angle {
 			p.warnings = append(p.warnings, Fields{{at(field, i), fmt.Sprintf("%q is read as %q; write it so, since istiod takes <*> literally", s, t)}})
 		}
 		out = append(out, t)

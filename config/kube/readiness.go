@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"waypoint.dev/waypoint/authz"
 	"waypoint.dev/waypoint/config"
 	"waypoint.dev/waypoint/internal/attrs"
 )
@@ -111,7 +112,7 @@ func (r *build) warnBrackets(o *Object, a *AuthorizationPolicy, i int) {
 	}
 	for j, t := range a.Rules[i].To {
 		for k, p := range t.Operation.Paths {
-			if p = angleTemplates.Replace(p); strings.Contains(p, "{*}") || strings.Contains(p, "{**}") {
+			if p, _ = authz.BraceTemplate(p); strings.Contains(p, "{*}") || strings.Contains(p, "{**}") {
 				prefix, _, _ := strings.Cut(p, "{")
 				r.problem(config.Warning, o, fmt.Sprintf("spec.rules[%d].to[%d].operation.paths[%d]", i, j, k), "TemplateEscape",
 					"a path with a character outside the alphabet of templates, such as [, escapes %q: deny the prefix %q, or allow what is wanted instead", p, prefix+"*")
