@@ -424,3 +424,36 @@ func TestRevocationCutsOpenTunnels(t *testing.T) {
 		})
 	}
 }
+
+// What is no CONNECT, or a malformed one, is answered 400, counted and logged like any
+// other refusal, though no tunnel came of it.
+func TestNoConnect(t *testing.T) {
+	m := newMesh(t)
+	logs := &logBuf{}
+	s, addr := m.serve(t, ServerConfig{Log: logs.logger()}, echo)
+	nc, err := tls.Dial("tcp", addr.String(), identity.ClientTLS(m.client, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := h2.NewClient(nc, h2.Config{})
+	done := make(chan error, 1)
+	go func() { done <- c.Serve() }()
+	for _, h := range []h2.Head{
+		{Method: "GET", Scheme: "https", Authority: "10.0.0.1:80", Path: "/"},
+		{Method: "CONNECT"}, // without authority
+	} {
+		st, err := c.Open(&h, h2.End)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := st.ReadHead(); err != nil || got.Status != 400 {
+			t.Errorf("%+v: %+v, %v", h, got, err)
+		}
+		_ = st.Close()
+	}
+	c.Close(h2.ErrClosed)
+	<-done
+	if st := s.Stats(); st.Refused400 != 2 || logs.count("tunnel refused") != 2 || logs.count(clientURI) != 2 {
+		t.Errorf("%+v, logged %d", st, logs.count("tunnel refused"))
+	}
+}

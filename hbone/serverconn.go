@@ -98,7 +98,11 @@ func (s *Server) handshake(nc net.Conn) (*serverConn, error) {
 		peer: peer, chain: cs.PeerCertificates, own: own,
 		peerAddr: addrPort(nc.RemoteAddr()), localAddr: addrPort(nc.LocalAddr()),
 	}}
-	c.h2 = h2.NewServer(withRecords(tc, src), s.cfg.H2, c)
+	cfg := s.cfg.H2
+	cfg.Refused = func(status int, why string) {
+		s.refused(&Tunnel{link: &c.link}, status, why)
+	}
+	c.h2 = h2.NewServer(withRecords(tc, src), cfg, c)
 	return c, nil
 }
 

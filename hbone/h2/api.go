@@ -24,8 +24,13 @@ type Config struct {
 	MaxAge            time.Duration // graceful GOAWAY after this, jittered 10 %; 0: never
 
 	// Connect says that the connection carries CONNECT tunnels only: heads are
-	// validated as plain CONNECT, END_STREAM is a half close.
+	// validated as plain CONNECT, END_STREAM is a half close. A server answers what
+	// is none with 400.
 	Connect bool
+	// Refused, if not nil, is told of each head of a request that was answered without
+	// the handler, and why. It is called with the connection's lock held: it must be
+	// quick and not call back.
+	Refused func(status int, why string)
 }
 
 // Handler serves streams that the peer opened. ServeStream runs on a goroutine

@@ -171,13 +171,18 @@ func (c *Conn) headWithoutStream() error {
 	}
 	if a.tooLarge {
 		// RFC 6585 section 5.
-		return c.refuseWith(431)
+		return c.refuseWith(431, "head too large")
 	}
 	if why := a.checkRequest(); why != "" {
+		if !c.cfg.Connect {
+			return refuse(http2.ErrCodeProtocol)
+		}
+		// RFC 9113 section 8.1.1: an answer may come before the reset.
+		c.answerHead(400, why)
 		return refuse(http2.ErrCodeProtocol)
 	}
 	if c.cfg.Connect && a.head.Method != "CONNECT" {
-		return c.refuseWith(400) // as ztunnel answers what is not CONNECT
+		return c.refuseWith(400, "not a CONNECT") // as ztunnel answers what is none
 	}
 	s := c.newStream(id)
 	c.takeHead(&s.head)
@@ -200,10 +205,9 @@ func (c *Conn) headWithoutStream() error {
 }
 
 // refuseWith answers a request without troubling the handler. c.mu is held.
-func (c *Conn) refuseWith(status int) error {
+func (c *Conn) refuseWith(status int, why string) error {
 	a := &c.asm
-	h := Head{Status: status, Fields: []attrs.Field{{Name: "content-length", Value: "0"}}}
-	c.appendHead(a.id, &h, true)
+	c.answerHead(status, why)
 	if a.end {
 		c.peerEnds.add(a.id)
 	} else {
@@ -212,6 +216,14 @@ func (c *Conn) refuseWith(status int) error {
 		c.appendReset(a.id, http2.ErrCodeNo)
 	}
 	return c.glitch("refused heads")
+}
+
+// answerHead answers the head at hand, with nothing behind it. c.mu is held.
+func (c *Conn) answerHead(status int, why string) {
+	c.appendHead(c.asm.id, &Head{Status: status, Fields: []attrs.Field{{Name: "content-length", Value: "0"}}}, true)
+	if c.cfg.Refused != nil {
+		c.cfg.Refused(status, why)
+	}
 }
 
 // late judges a frame on a stream that has ended. c.mu is held.

@@ -1,6 +1,8 @@
 package h2
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -315,6 +317,41 @@ func TestClientRules(t *testing.T) {
 					p.Errorf("next stream: %v, %v", h, err)
 				}
 			})
+		})
+	}
+}
+
+// A server of tunnels answers a head that is no CONNECT with 400, then resets its
+// stream as RFC 9113 section 8.1.1 asks for where it is malformed, and tells of it.
+func TestMalformedConnect(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		end   bool
+		head  []string
+		reset http2.ErrCode // NO_ERROR: well formed, and no CONNECT
+		why   string
+	}{
+		{"without authority", false, []string{":method", "CONNECT"}, http2.ErrCodeProtocol, ""},
+		{"with path", false, append(slices.Clone(connectHead), ":path", "/"), http2.ErrCodeProtocol, ""},
+		{"with scheme, ended", true, append(slices.Clone(connectHead), ":scheme", "http"), http2.ErrCodeProtocol, ""},
+		{"bad field", false, append(slices.Clone(connectHead), "X", "1"), http2.ErrCodeProtocol, ""},
+		{"of another method", false, postHead, http2.ErrCodeNo, "not a CONNECT"},
+	} {
+		var told []string
+		cfg := quiet()
+		cfg.Connect = true
+		cfg.Refused = func(status int, why string) { told = append(told, fmt.Sprint(status, " ", why)) }
+		script(t, true, cfg, func(p *peer) {
+			p.greet()
+			p.headers(1, tt.end, tt.head...)
+			if got := p.wantHead(1); got != ":status=400 content-length=0 END" {
+				p.Errorf("%s: %s", tt.name, got)
+			}
+			p.wantReset(1, tt.reset)
+			p.accept(3, false, connectHead...)
+			if len(told) != 1 || told[0] == "400 " || !strings.HasSuffix(told[0], tt.why) {
+				p.Errorf("%s: told %q", tt.name, told)
+			}
 		})
 	}
 }
