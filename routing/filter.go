@@ -25,6 +25,9 @@ type HeaderValue struct {
 	Format      string // Envoy's command operators, in place of Value: see [Values]
 }
 
+// String is for what people read: name and value.
+func (v HeaderValue) String() string { return "{" + v.Name + " " + v.Value + v.Format + "}" }
+
 // Values writes the values of formats.
 type Values interface {
 	// HeaderValue returns a value for the exchange at hand, which lives as long as

@@ -22,7 +22,8 @@ type kindInfo struct {
 	versions []string
 	cluster  bool // has no namespace
 	decode   func(raw []byte) (any, error)
-	note     string // why objects of this kind are not applied; empty: they are
+	note     string                    // why objects of this kind are not applied; empty: they are
+	advise   func(raw []byte) []advice // what becomes of their fields under istiod; nil: the note says all
 }
 
 func (k *kindInfo) served(version string) bool { return slices.Contains(k.versions, version) }
@@ -74,20 +75,20 @@ var kinds = map[groupKind]*kindInfo{
 	{groupNet, "WorkloadEntry"}:   {versions: netVersions, decode: strictly[WorkloadEntry]},
 	{groupNet, "ServiceEntry"}:    {versions: netVersions, decode: strictly[ServiceEntry]},
 	{groupNet, "DestinationRule"}: {versions: netVersions, decode: strictly[DestinationRule]},
-	{groupNet, "VirtualService"}:  {versions: netVersions, note: notYet + " from files: write an HTTPRoute. Under istiod it is honoured as istiod translates it, but no service may have both"},
+	{groupNet, "VirtualService"}:  {versions: netVersions, note: notYet + " from files: write an HTTPRoute. Under istiod it is honoured as istiod translates it, but no service may have both", advise: advised(adviseVirtualService)},
 	{groupNet, "Gateway"}:         {versions: netVersions, note: onGateway},
-	{groupNet, "EnvoyFilter"}:     {versions: netVersions, note: "is ignored: it patches Envoy, which this waypoint is not. For rate limits, breakers and client identity use a WaypointPolicy, for headers an HTTPRoute"},
+	{groupNet, "EnvoyFilter"}:     {versions: netVersions, note: "is ignored from files: it patches Envoy, which this waypoint is not. Under istiod a waypoint gets what it patched. For rate limits, breakers and client identity use a WaypointPolicy, for headers an HTTPRoute", advise: advised(adviseEnvoyFilter)},
 	{groupNet, "Sidecar"}:         {versions: netVersions, note: "acts on sidecars only; a waypoint serves every client the same and needs none: remove it with the sidecars"},
-	{groupNet, "ProxyConfig"}:     {versions: netVersions, note: byIstiod},
+	{groupNet, "ProxyConfig"}:     {versions: netVersions, note: "is read by istiod only, which starts waypoints with it", advise: advised(adviseProxyConfig)},
 	{groupNet, "WorkloadGroup"}:   {versions: netVersions, note: byIstiod},
 
 	{groupSecurity, "AuthorizationPolicy"}:   {versions: routeVersions, decode: strictly[AuthorizationPolicy]},
 	{groupSecurity, "RequestAuthentication"}: {versions: routeVersions, decode: strictly[RequestAuthentication]},
 	{groupSecurity, "PeerAuthentication"}:    {versions: routeVersions, note: "is enforced by ztunnel; a waypoint ignores it"},
 
-	{"telemetry.istio.io", "Telemetry"}:                  {versions: []string{"v1", "v1alpha1"}, note: "is not read from files: metrics are Istio's, and the access log is switched on by a flag; under istiod it is honoured as translated"},
-	{"extensions.istio.io", "WasmPlugin"}:                {versions: []string{"v1alpha1"}, note: "is ignored: there is no Wasm here. Under istiod a chain with one that does not fail open answers 503 and names it"},
-	{"extensions.istio.io", "TrafficExtension"}:          {versions: []string{"v1alpha1"}, note: "is ignored: there is no Wasm or Lua here. Under istiod a chain with one that does not fail open answers 503 and names it"},
+	{"telemetry.istio.io", "Telemetry"}:                  {versions: []string{"v1", "v1alpha1"}, note: "is not read from files: metrics are Istio's, and the access log is switched on by a flag; under istiod it is honoured as translated", advise: advised(adviseTelemetry)},
+	{"extensions.istio.io", "WasmPlugin"}:                {versions: []string{"v1alpha1"}, note: "is ignored: there is no Wasm here. Under istiod a chain with one that does not fail open answers 503 and names it", advise: advised(adviseWasm)},
+	{"extensions.istio.io", "TrafficExtension"}:          {versions: []string{"v1alpha1"}, note: "is ignored: there is no Wasm or Lua here. Under istiod a chain with one that does not fail open answers 503 and names it", advise: advised(adviseWasm)},
 	{groupOwn, "WaypointPolicy"}:                         {versions: []string{"v1alpha1"}, decode: strictly[WaypointPolicy]},
 	{"", "ConfigMap"}:                                    {versions: []string{"v1"}, decode: decodeConfigMap, note: byOthers},
 	{"", "Secret"}:                                       {versions: []string{"v1"}, note: byOthers},

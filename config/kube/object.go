@@ -48,6 +48,7 @@ type Object struct {
 	Body   any    // *Service, *HTTPRoute, ...; nil for kinds that are not applied
 	Err    error  // why it is not to be applied; Body is nil or incomplete
 
+	advice  []advice
 	created int64  // Unix seconds, 0 if unknown
 	sum     uint64 // of the JSON
 }
@@ -121,6 +122,9 @@ func Decode(raw []byte, source string) (*Object, error) {
 	}
 	if k.decode != nil {
 		o.Body, o.Err = k.decode(raw)
+	}
+	if k.advise != nil {
+		o.advice = k.advise(raw)
 	}
 	return o, nil
 }

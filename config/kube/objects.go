@@ -293,6 +293,12 @@ func (s *Objects) Problems() []config.Problem {
 			if strings.HasPrefix(info.note, notYet) || strings.HasPrefix(info.note, "is ignored") {
 				p.Severity = config.Warning
 			}
+			out = append(out, p)
+			for _, x := range o.advice {
+				p.Severity, p.Reason, p.Field, p.Message = x.severity, "UnderIstiod", x.field, "under istiod: "+x.message
+				out = append(out, p)
+			}
+			continue
 		default:
 			continue
 		}
