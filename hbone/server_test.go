@@ -453,7 +453,7 @@ func TestNoConnect(t *testing.T) {
 	}
 	c.Close(h2.ErrClosed)
 	<-done
-	if st := s.Stats(); st.Refused400 != 2 || logs.count("tunnel refused") != 2 || logs.count(clientURI) != 2 {
+	if st := s.Stats(); st.Refused400 != 2 || logs.count("tunnel refused") != 2 || logs.count(clientURI) < 2 {
 		t.Errorf("%+v, logged %d", st, logs.count("tunnel refused"))
 	}
 }
