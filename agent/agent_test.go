@@ -268,3 +268,31 @@ func FuzzParsePodInfo(f *testing.F) {
 		}
 	})
 }
+
+// TestProxyConfigFields checks which fields of a ProxyConfig act here, and that those
+// which do not are told of.
+func TestProxyConfigFields(t *testing.T) {
+	for _, x := range []struct {
+		config  string
+		threads int
+		told    []string
+	}{
+		{`{}`, 0, nil},
+		{`{"concurrency":0,"proxyAdminPort":15000,"statusPort":15020,"drainDuration":"45s","tracing":{}}`, 0, nil},
+		{`{"concurrency":2}`, 2, nil},
+		{`{"concurrency":-1}`, 0, nil},
+		{`{"proxyStatsMatcher":{"inclusionPrefixes":["x"]},"proxyAdminPort":15001,"extra_stat_tags":["a"],"runtimeValues":null}`, 0, []string{"extraStatTags", "proxyAdminPort", "proxyStatsMatcher"}},
+	} {
+		s := parse(t, t.TempDir(), Flags{}, template("PROXY_CONFIG="+x.config))
+		var told []string
+		for _, w := range s.Warnings {
+			if rest, ok := strings.CutPrefix(w, "PROXY_CONFIG "); ok {
+				name, _, _ := strings.Cut(rest, " ")
+				told = append(told, name)
+			}
+		}
+		if s.Threads != x.threads || !slices.Equal(told, x.told) {
+			t.Errorf("%s: %d threads, told %q", x.config, s.Threads, told)
+		}
+	}
+}

@@ -83,6 +83,46 @@ func (pc proxyConfig) text(name string) string {
 	return ""
 }
 
+// threads is concurrency, which istiod leaves out or sets to 0 for all of them.
+func (pc proxyConfig) threads() int {
+	n, _ := pc["concurrency"].(float64)
+	return max(0, int(n))
+}
+
+// ignoredConfig are fields of a ProxyConfig that a user sets for an effect which they
+// do not have here, and what to do. What istiod acts on itself (tracing, proxyHeaders,
+// connectionSettings, image), or sets by default, is not among them.
+var ignoredConfig = map[string]string{
+	"proxyStatsMatcher":     "all of Istio's metrics are there, and no others of Envoy's",
+	"extraStatTags":         "add tags by a Telemetry's tagOverrides",
+	"envoyAccessLogService": "name a provider in a Telemetry",
+	"envoyMetricsService":   "metrics are scraped",
+	"customConfigFile":      "there is no Envoy to start with it",
+	"privateKeyProvider":    "keys stay in memory",
+	"runtimeValues":         "they are switches of Envoy",
+	"readinessProbe":        "the probe of a waypoint is its own",
+	"caCertificatesPem":     "mount the roots, or give them to istiod",
+	"proxyAdminPort":        "use the flag --admin-addr",
+}
+
+// ignored lists the fields of ignoredConfig that are set, in order.
+func (pc proxyConfig) ignored() (out []string) {
+	for name := range ignoredConfig {
+		for _, k := range []string{name, snake(name)} {
+			v, there := pc[k]
+			if there && v != nil && !(name == "proxyAdminPort" && v == float64(adminPort)) {
+				out = append(out, name)
+				break
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// adminPort is the default of proxyAdminPort, which istiod writes out.
+const adminPort = 15000
+
 // metadata is proxyMetadata: further environment, which the template repeats.
 func (pc proxyConfig) metadata() map[string]string {
 	out := map[string]string{}

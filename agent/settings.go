@@ -53,6 +53,7 @@ type Settings struct {
 
 	Policies   string // directory of WaypointPolicies (WAYPOINT_POLICY_DIR); empty: none
 	Drain      Drain
+	Threads    int           // that run Go code; 0: as many as the CPU limit allows
 	Curves     []tls.CurveID // nil: Go's choice
 	LogLevel   string        // of admin.ParseLevel
 	LogJSON    bool
@@ -167,6 +168,10 @@ func Parse(in Input) (*Settings, error) {
 	s.servers(e, pc, in.Root)
 	s.credentials(e, in.Root)
 	s.drain(e, pc)
+	s.Threads = pc.threads()
+	for _, name := range pc.ignored() {
+		s.warn("PROXY_CONFIG %s means nothing here and is ignored: %s", name, ignoredConfig[name])
+	}
 	s.logging(in.Flags)
 	s.CertTTL = s.duration(e, "SECRET_TTL", defaultTTL)
 	// pilot-agent's defaults (pkg/security): at half life, give or take a hundredth.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -81,6 +82,9 @@ Flags of pilot-agent that mean nothing here are taken with one warning.`,
 			log.Warn(w)
 		}
 		s.drainDelay, s.drainTimeout = a.Drain.Delay, a.Drain.Timeout
+		if a.Threads > 0 {
+			runtime.GOMAXPROCS(a.Threads)
+		}
 		return runProxy(cmd.Context(), s, a, log, level)
 	}
 	return cmd
