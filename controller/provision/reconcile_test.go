@@ -188,6 +188,36 @@ func TestParameters(t *testing.T) {
 	}
 }
 
+// TestParametersAreAwaited: a ConfigMap that was not read yet is not one that is missing.
+func TestParametersAreAwaited(t *testing.T) {
+	r := New(Options{Settings: *settings()})
+	ref := &ParametersRef{Kind: "ConfigMap", Name: "p"}
+	if _, ready, err := r.parameters(ref, "shop"); ready || err != nil {
+		t.Errorf("before it is watched: %v %v", ready, err)
+	}
+	p := &parameters{}
+	r.params[name{"shop", "p"}] = p
+	if _, ready, err := r.parameters(ref, "shop"); ready || err != nil {
+		t.Errorf("before it is listed: %v %v", ready, err)
+	}
+	p.listed = true
+	if _, ready, err := r.parameters(ref, "shop"); !ready || err == nil {
+		t.Errorf("it is missing: %v %v", ready, err)
+	}
+	p.found, p.data = true, map[string]string{keyHPA: none}
+	if data, ready, err := r.parameters(ref, "shop"); !ready || err != nil || data[keyHPA] != none {
+		t.Errorf("it is there: %v %v %v", data, ready, err)
+	}
+	for _, bad := range []*ParametersRef{{Group: "example.com", Kind: "ConfigMap", Name: "p"}, {Kind: "Secret", Name: "p"}} {
+		if _, ready, err := r.parameters(bad, "shop"); !ready || err == nil {
+			t.Errorf("%+v: %v %v", bad, ready, err)
+		}
+	}
+	if _, _, err := r.parameters(ref, ""); err == nil {
+		t.Error("parameters of a class without a namespace are taken")
+	}
+}
+
 func TestClassParameters(t *testing.T) {
 	r := start(t, strings.ReplaceAll(shop, "spec: {controllerName: waypoint.dev/gateway-controller}", "spec: {controllerName: waypoint.dev/gateway-controller, parametersRef: {group: \"\", kind: ConfigMap, name: defaults, namespace: sys}}"))
 	accepted := func() string {
@@ -244,6 +274,9 @@ spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTT
 	r.Delete(gatewayGroup, "gatewayclasses", "", "waypoint")
 	g := r.Get(gatewayGroup, "gateways", "shop", "waypoint")
 	r.until(t, "the class is gone", func() bool { return len(r.r.Gateways()) == 0 })
+	// One worker looks at one Gateway after the other, so this one comes after.
+	r.Load(strings.NewReplacer("name: waypoint", "name: second", "gatewayClassName: waypoint", "gatewayClassName: second").Replace(shop))
+	r.until(t, "another class", func() bool { return r.has("policy", "poddisruptionbudgets", "second") })
 	if !r.has("apps", "deployments", "waypoint") {
 		t.Error("a class that is gone took the waypoint down")
 	}
