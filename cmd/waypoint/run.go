@@ -116,14 +116,17 @@ type source interface {
 	close()
 }
 
+// runFlags are those of run.
+type runFlags struct {
+	settings
+	mesh meshFlags
+	ids  identityFlags
+	far  xdsFlags
+	dir  string
+}
+
 func runCommand() *cobra.Command {
-	var (
-		s    settings
-		mesh meshFlags
-		ids  identityFlags
-		far  xdsFlags
-		dir  string
-	)
+	f := new(runFlags)
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Serve Kubernetes objects: manifests of a directory, or the cluster's through waypoint-controller",
@@ -143,86 +146,96 @@ it sent stays in force. The certificate is a SPIFFE identity of the mesh
 (spiffe://<domain>/ns/<namespace>/sa/<account>): from files, from istiod's CA (--ca)
 or from a SPIFFE Workload API (--workload-api).`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, level, err := newLogger(s.logFormat, s.logLevel)
-			if err != nil {
-				return err
-			}
-			o, err := mesh.options()
-			if err != nil {
-				return err
-			}
-			switch {
-			case dir == "" && far.addr == "":
-				return errors.New("--config or --xds is required: a directory of Kubernetes manifests, or the controller (try `waypoint demo` first)")
-			case dir != "" && far.addr != "":
-				return errors.New("--config and --xds are two sources: give one")
-			}
-			if err := far.check(o.Waypoint); err != nil {
-				return err
-			}
-			if err := ids.check(o.Waypoint); err != nil {
-				return err
-			}
-			if s.maxAge == 0 {
-				s.maxAge = -1
-			}
-			id, err := awaitIdentity(cmd.Context(), s.ports, level, log, func(ctx context.Context) (identity.Source, error) {
-				return ids.open(ctx, &mesh, o.Waypoint, log)
-			})
-			switch {
-			case errors.Is(err, errStopped):
-				log.Info(err.Error())
-				return nil
-			case err != nil:
-				return err
-			}
-			var src source = dirSource(dir)
-			if far.addr != "" {
-				if src, err = far.open(o.Waypoint, id, ids.roots, log); err != nil {
-					id.Close()
-					return err
-				}
-			}
-			defer src.close()
-			var statuses atomic.Pointer[kube.Statuses]
-			src.configure(&s)
-			s.admin = func(in *instance, a *admin.Options) {
-				a.Dump = func(query map[string]string) any {
-					d := runDump{Dump: view.Config(in.store.Load(), in.compile.list()), Source: src.show(query)}
-					if l := statuses.Load(); l != nil {
-						var text strings.Builder
-						l.Print(&text)
-						d.Statuses = strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
-					}
-					return d
-				}
-			}
-			in, err := start(s, id, log, level)
-			if err != nil {
-				id.Close()
-				return err
-			}
-			b := kube.NewBuilder(o)
-			return in.run(cmd.Context(), func(ctx context.Context) error {
-				return src.follow(ctx, log, func(objs *kube.Objects) {
-					m := b.Build(objs)
-					trust(id, m.Mesh, log)
-					in.publish(m, objs.Locate)
-					st := b.Statuses()
-					statuses.Store(&st)
-				})
-			})
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context()) },
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&dir, "config", "", "directory of manifests")
-	far.register(fs)
-	ids.register(fs)
-	mesh.register(fs)
-	s.register(fs)
+	fs.StringVar(&f.dir, "config", "", "directory of manifests")
+	f.far.register(fs)
+	f.ids.register(fs)
+	f.mesh.register(fs)
+	f.settings.register(fs)
 	return cmd
+}
+
+// check refuses flags that cannot stand together.
+func (f *runFlags) check(o *kube.Options) error {
+	switch {
+	case f.dir == "" && f.far.addr == "":
+		return errors.New("--config or --xds is required: a directory of Kubernetes manifests, or the controller (try `waypoint demo` first)")
+	case f.dir != "" && f.far.addr != "":
+		return errors.New("--config and --xds are two sources: give one")
+	}
+	if err := f.far.check(o.Waypoint); err != nil {
+		return err
+	}
+	return f.ids.check(o.Waypoint)
+}
+
+func (f *runFlags) run(ctx context.Context) error {
+	log, level, err := newLogger(f.logFormat, f.logLevel)
+	if err != nil {
+		return err
+	}
+	o, err := f.mesh.options()
+	if err != nil {
+		return err
+	}
+	if err := f.check(&o); err != nil {
+		return err
+	}
+	if f.maxAge == 0 {
+		f.maxAge = -1
+	}
+	id, err := awaitIdentity(ctx, f.ports, level, log, func(ctx context.Context) (identity.Source, error) {
+		return f.ids.open(ctx, &f.mesh, o.Waypoint, log)
+	})
+	switch {
+	case errors.Is(err, errStopped):
+		log.Info(err.Error())
+		return nil
+	case err != nil:
+		return err
+	}
+	var src source = dirSource(f.dir)
+	if f.far.addr != "" {
+		if src, err = f.far.open(o.Waypoint, id, f.ids.roots, log); err != nil {
+			id.Close()
+			return err
+		}
+	}
+	defer src.close()
+	src.configure(&f.settings)
+	var statuses atomic.Pointer[kube.Statuses]
+	f.admin = func(in *instance, a *admin.Options) {
+		a.Dump = func(query map[string]string) any { return dumpOf(in, src.show(query), statuses.Load()) }
+	}
+	in, err := start(f.settings, id, log, level)
+	if err != nil {
+		id.Close()
+		return err
+	}
+	b := kube.NewBuilder(o)
+	return in.run(ctx, func(ctx context.Context) error {
+		return src.follow(ctx, log, func(objs *kube.Objects) {
+			m := b.Build(objs)
+			trust(id, m.Mesh, log)
+			in.publish(m, objs.Locate)
+			st := b.Statuses()
+			statuses.Store(&st)
+		})
+	})
+}
+
+// dumpOf is config_dump; statuses are nil before the first build.
+func dumpOf(in *instance, source any, statuses *kube.Statuses) runDump {
+	d := runDump{Dump: view.Config(in.store.Load(), in.compile.list()), Source: source}
+	if statuses != nil {
+		var text strings.Builder
+		statuses.Print(&text)
+		d.Statuses = strings.Split(strings.TrimRight(text.String(), "\n"), "\n")
+	}
+	return d
 }
 
 // dirSource is a directory of manifests.
