@@ -156,6 +156,7 @@ func (hp *hostPool) takeIdle(origin *originate.Origin) *h1Conn {
 		c := hp.idle[n-1]
 		hp.idle[n-1] = nil
 		hp.idle = hp.idle[:n-1]
+		c.state.idle.Add(-1)
 		hp.enter(c)
 		hp.mu.Unlock()
 		// Stray bytes behind a response, or its end: not alive.
@@ -183,6 +184,7 @@ func (hp *hostPool) put(c *h1Conn, reusable bool) {
 		return
 	}
 	hp.idle = append(hp.idle, c)
+	c.state.idle.Add(1)
 	hp.mu.Unlock()
 	c.state.waiting.wake(nil)
 }
@@ -205,6 +207,7 @@ func (hp *hostPool) sweep(now time.Time) (empty bool) {
 	kept := hp.idle[:0]
 	for _, c := range hp.idle {
 		if gone || c.expired(now) || !c.Alive() {
+			c.state.idle.Add(-1)
 			dead = append(dead, c)
 		} else {
 			kept = append(kept, c)
@@ -235,6 +238,7 @@ func (hp *hostPool) evictIdle(st *backendState) bool {
 	for i, c := range hp.idle {
 		if c.state == st {
 			hp.idle = slices.Delete(hp.idle, i, i+1)
+			st.idle.Add(-1)
 			hp.mu.Unlock()
 			hp.drop(c)
 			return true
@@ -256,6 +260,14 @@ func (hp *hostPool) shut() {
 	hp.mu.Lock()
 	hp.closed = true
 	idle, multi := hp.idle, hp.multi
+	for _, c := range idle {
+		c.state.idle.Add(-1)
+	}
+	for _, c := range multi {
+		if c.leased == 0 {
+			c.state.idle.Add(-1)
+		}
+	}
 	hp.idle, hp.multi = nil, nil
 	busy := slices.Clone(hp.busy)
 	hp.mu.Unlock()

@@ -50,13 +50,20 @@ func (hp *hostPool) openLocked(st *backendState) (lease, bool) {
 	if c == nil {
 		return lease{}, false
 	}
+	c.reserve()
 	return hp.openOn(c), true
 }
 
-// openOn reserves a stream on c; hp.mu is held.
+// reserve promises a stream of c; the pool's mu is held.
+func (c *h2Conn) reserve() {
+	if c.leased++; c.leased == 1 && !c.retired {
+		c.state.idle.Add(-1)
+	}
+}
+
+// openOn opens the stream of c that is reserved; hp.mu is held.
 func (hp *hostPool) openOn(c *h2Conn) lease {
 	c.served++
-	c.leased++
 	l := lease{Client: c.Open(), reused: c.served > 1}
 	if c.max != 0 && c.served >= c.max || hp.host.Gone.Load() {
 		hp.retire(c)
@@ -71,10 +78,13 @@ func (c *h2Conn) released() {
 	c.leased--
 	hp.streams = uint32(c.StreamLimit())
 	idle := c.leased == 0
+	last := idle && c.retired
 	if idle {
 		c.since = time.Now()
+		if !last {
+			c.state.idle.Add(1)
+		}
 	}
-	last := idle && c.retired
 	hp.mu.Unlock()
 	switch {
 	case last:
@@ -123,10 +133,10 @@ func (hp *hostPool) takeH2(ctx context.Context, w *want) (lease, bool, error) {
 		w.fresh = false // what there is now is new
 		hp.mu.Lock()
 		c := d.conn
-		if mine {
-			c.leased-- // this is the one
-		}
 		if mine || !c.retired && c.room() > 0 {
+			if !mine {
+				c.reserve()
+			}
 			l := hp.openOn(c)
 			hp.mu.Unlock()
 			return l, true, nil
@@ -160,8 +170,9 @@ func (hp *hostPool) dialH2(d *dialing, w want) {
 		hp.dialing = nil
 		if d.err == nil {
 			hp.multi = append(hp.multi, d.conn)
+			w.st.idle.Add(1)
 			if !d.left {
-				d.conn.leased = 1
+				d.conn.reserve()
 			}
 			if hp.closed {
 				_ = d.conn.Close()
@@ -236,9 +247,11 @@ func (hp *hostPool) retire(c *h2Conn) {
 			break
 		}
 	}
+	was := c.retired
 	c.retired = true
 	hp.p.pools.retired(c)
-	if c.leased == 0 {
+	if c.leased == 0 && !was {
+		c.state.idle.Add(-1)
 		hp.p.workers.do(leavingConn{c}) // not under the lock
 	}
 }

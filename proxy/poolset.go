@@ -95,6 +95,9 @@ func (s *poolSet) close() {
 // evictIdle closes an idle connection that counts in st, if there is one, to make
 // room for another endpoint's.
 func (s *poolSet) evictIdle(st *backendState) bool {
+	if st.idle.Load() == 0 { // mostly: it is busy
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for hp := range s.pools {

@@ -18,6 +18,7 @@ type backendState struct {
 	outliers *resilience.Detector
 	circuit  func(from, to string)
 	waiting  waitList
+	idle     atomic.Int64 // connections that nothing uses, which make room for others
 	dynamic  dynamicSet
 	origin   atomic.Pointer[originate.Origin] // nil: connections are as they come
 }

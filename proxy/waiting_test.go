@@ -189,6 +189,9 @@ func TestIdleConnectionMakesRoom(t *testing.T) {
 				if u := r.usageOf(); u.Connections != 1 || u.Pending != 0 {
 					t.Errorf("protocol %d: %+v", proto, u)
 				}
+				if n := stateOf(r.snap.Target(cartKey)).idle.Load(); n != 1 {
+					t.Errorf("protocol %d: %d connections idle", proto, n)
+				}
 			}
 			if d := time.Since(start); d != 0 {
 				t.Errorf("protocol %d: it took %v", proto, d)
