@@ -147,6 +147,21 @@ func TestKindsComeAndGo(t *testing.T) {
 		_, ok := w.Kind("gateway.networking.k8s.io", "HTTPRoute")
 		return !ok && r.objects[kube.Key{Group: "gateway.networking.k8s.io", Kind: "HTTPRoute", Namespace: "shop", Name: "r"}] == nil
 	})
+	// Its objects went with it; it comes back without them.
+	s.Delete("gateway.networking.k8s.io", "httproutes", "shop", "r")
+	s.Put("customresourcedefinitions", apitest.CRD("gateway.networking.k8s.io", "HTTPRoute", "httproutes", "v1"))
+	s.Load(strings.ReplaceAll(route, "name: r", "name: again"))
+	r.until(t, "the kind again", func() bool {
+		return r.objects[kube.Key{Group: "gateway.networking.k8s.io", Kind: "HTTPRoute", Namespace: "shop", Name: "again"}] != nil
+	})
+	// One that is not served any more, though it is there, is watched no longer.
+	gone := apitest.CRD("gateway.networking.k8s.io", "HTTPRoute", "httproutes", "v1")
+	gone["status"] = apitest.Object{"conditions": []any{apitest.Object{"type": "Established", "status": "False"}}}
+	s.Put("customresourcedefinitions", gone)
+	r.until(t, "no watch of what is not established", func() bool {
+		_, ok := w.Kind("gateway.networking.k8s.io", "HTTPRoute")
+		return !ok
+	})
 }
 
 func TestStatusIsNoConfiguration(t *testing.T) {
