@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"sync"
 
 	"waypoint.dev/waypoint/routing"
@@ -25,6 +26,6 @@ func (x *exchange) HeaderValue(format string) (string, bool) {
 	at := len(x.scratch)
 	out, ok := p.(*telemetry.Pattern).AppendPresent(x.scratch, &x.rec)
 	x.scratch = out
-	v := view(out[at:])
+	v := strings.Trim(view(out[at:]), " \t")
 	return v, ok && v != "" && routing.ValidValue(v)
 }

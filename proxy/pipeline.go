@@ -122,14 +122,14 @@ func (x *exchange) prepare() bool {
 // whether the request goes on; otherwise it is answered.
 func (x *exchange) wellNamed(set *config.HTTPSettings) bool {
 	if set.MaxFields > 0 && len(x.in.Fields)+1 > set.MaxFields { // with host
-		x.answer(reply{status: 431, flags: telemetry.FlagDPE, details: "http1.too_many_headers", plain: true})
+		x.answer(reply{status: 431, body: malformedBody(431), flags: telemetry.FlagDPE, details: "http1.too_many_headers", plain: true})
 		return false
 	}
 	under := func(f attrs.Field) bool { return strings.IndexByte(f.Name, '_') >= 0 }
 	switch set.Underscores {
 	case config.UnderscoresReject:
 		if slices.ContainsFunc(x.in.Fields, under) {
-			x.answer(reply{status: 400, flags: telemetry.FlagDPE, details: "http1.unexpected_underscore", plain: true})
+			x.answer(reply{status: 400, body: malformedBody(400), flags: telemetry.FlagDPE, details: "http1.unexpected_underscore", plain: true})
 			return false
 		}
 	case config.UnderscoresDrop:

@@ -157,10 +157,10 @@ func (x *exchange) response(cl codec.Client, h *codec.ResponseHead, retries int)
 
 // relay copies the response to the client and gives the connection back.
 func (x *exchange) relay(cl codec.Client, h *codec.ResponseHead) failure {
-	x.replyHead(h)
 	if x.rec.Details == "" {
 		x.rec.Details = "via_upstream"
 	}
+	x.replyHead(h)
 	x.reply = codec.ResponseHead{Status: h.Status, Fields: x.out, Length: h.Length}
 	if h.Length != codec.LengthNone {
 		x.started = true

@@ -55,8 +55,15 @@ func (r *Reporter) Describe(chan<- *prometheus.Desc) {}
 func (r *Reporter) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descBuild, prometheus.GaugeValue, 1, "proxy", r.opts.Build)
 	ch <- prometheus.MustNewConstMetric(descActive, prometheus.GaugeValue, float64(r.active.Load()))
+	lost := uint64(0)
 	if r.opts.Log != nil {
-		ch <- prometheus.MustNewConstMetric(descLogLost, prometheus.CounterValue, float64(r.opts.Log.Lost()))
+		lost += r.opts.Log.Lost()
+	}
+	if r.opts.Lost != nil {
+		lost += r.opts.Lost()
+	}
+	if r.opts.Log != nil || r.opts.Lost != nil {
+		ch <- prometheus.MustNewConstMetric(descLogLost, prometheus.CounterValue, float64(lost))
 	}
 	r.denied.collect(ch)
 	// The same labels may stand in several parts of the registry: one for each

@@ -5,7 +5,8 @@
 // hands it to [Reporter.Done] when it ends. The reporter adds it to a
 // series that is found by its labels and, where enabled, appends one access-log
 // line to a buffer that a single goroutine writes. Scrapes read the series through
-// a prometheus collector.
+// a prometheus collector. A record with a [Plan] is logged, traced and counted as
+// that says too: by a [Pattern] of command operators, an [Expression], [Metrics].
 //
 // Concurrency: a Record is owned by one goroutine; a Reporter is safe for
 // concurrent use. Allocation: Done allocates only the first time a

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"encoding/hex"
 	"net/netip"
 	"os"
@@ -157,7 +158,7 @@ func findOperator(name, arg string) known {
 		h, _ := os.Hostname()
 		return known{op: text(func(*Record) string { return h })}
 	case "ENVIRONMENT":
-		v := os.Getenv(arg)
+		v := cmp.Or(os.Getenv(arg), "-") // Envoy: EnvironmentFormatter
 		return known{op: text(func(*Record) string { return v })}
 	case "FILTER_STATE":
 		return known{op: filterState(arg)}

@@ -19,6 +19,8 @@ type Options struct {
 	Observer Tracer  // gets the record of every exchange, sampled or not; nil: none
 	Sampler  Sampler // which exchanges the tracer gets
 	Build    string  // version for istio_build
+
+	Lost func() uint64 // lines and records that the sinks of plans dropped; nil: there are none
 }
 
 // Tracer takes the records of sampled exchanges; it must not keep r.

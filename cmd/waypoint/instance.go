@@ -131,6 +131,7 @@ func start(s settings, ids identity.Source, log *slog.Logger, level *slog.LevelV
 		return nil, err
 	}
 	o := telemetry.Options{Log: alog, Build: version.String(), Sampler: telemetry.NewSampler(s.sampling)}
+	o.Lost = func() uint64 { return in.reports.Lost() }
 	if s.collector != "" {
 		if in.tracer, err = newTracer(s, ids); err != nil {
 			return nil, err

@@ -45,6 +45,13 @@ func (g *Generator) Corpus(testdata string) ([]*Question, error) {
 		q.Headers = h
 		qs = append(qs, q)
 	}
+	for _, h := range headerForms {
+		if h, ok := overHTTP2(h); ok {
+			q := g.base(echo)
+			q.Target, q.Headers, q.Proto2 = "/h", h, true
+			qs = append(qs, q)
+		}
+	}
 	for _, f := range requestForms {
 		q := g.base(echo)
 		q.Target = "/h"
@@ -99,6 +106,27 @@ var headerForms = [][][2]string{
 	h("x-want-status", "204"), h("x-want-status", "304"), h("x-want-status", "404"), h("x-want-status", "500", "x-want-body", "oops"), h("x-want-status", "301", "x-want-header", "Location: /x"),
 	h("x-want-header", "Server: mine"), h("x-want-header", "Date: Thu, 01 Jan 1970 00:00:00 GMT"), h("x-want-header", "Connection: close"), h("x-want-header", "Connection: X-Hop", "x-want-header", "X-Hop: 1"), h("x-want-header", "Keep-Alive: timeout=5"), h("x-want-header", "Proxy-Connection: keep-alive"), h("x-want-header", "Upgrade: h2c"), h("x-want-header", "X-Envoy-Upstream-Service-Time: 99"), h("x-want-header", "X-Envoy-Made-Up: 1"), h("x-want-header", "X-Envoy-Overloaded: true"), h("x-want-header", "X-Envoy-Ratelimited: true"), h("x-want-header", "X-Envoy-Peer-Metadata: x"),
 	h("x-want-header", "Set-Cookie: a=1", "x-want-header", "Set-Cookie: b=2"), h("x-want-header", "X-Request-Id: theirs"), h("x-want-header", "Via: 1.1 b"), h("x-want-header", "Trailer: x"), h("x-want-header", "Alt-Svc: h3"), h("x-want-header", "X_Under: 1"), h("x-want-header", "X-Empty:"), h("x-want-header", "Strict-Transport-Security: max-age=1"), h("x-want-header", "Access-Control-Allow-Origin: *"), h("x-want-header", "X-Long: "+strings.Repeat("b", 7<<10)), h("x-want-header", "x-envoy-immediate-health-check-fail: 1"), h("x-want-header", "x-envoy-degraded: 1"), h("x-want-header", "x-envoy-decorator-operation: x"),
+}
+
+// overHTTP2 is a set of headers as HTTP/2 has it; ok is false where it has none of the
+// kind (RFC 9113 section 8.2.2).
+func overHTTP2(in [][2]string) (out [][2]string, ok bool) {
+	for _, f := range in {
+		name := strings.ToLower(f[0])
+		switch name {
+		case "connection", "keep-alive", "proxy-connection", "upgrade", "transfer-encoding", "expect", "http2-settings":
+			return nil, false
+		case "te":
+			if f[1] != "trailers" {
+				return nil, false
+			}
+		}
+		if f[1] != strings.Trim(f[1], " \t") {
+			return nil, false
+		}
+		out = append(out, [2]string{name, f[1]})
+	}
+	return out, true
 }
 
 func many(n int) (out [][2]string) {

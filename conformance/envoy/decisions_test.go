@@ -20,7 +20,7 @@ const seed = 1
 // part of its corpus.
 var minCases = map[string]int{
 	"route": 3800, "rbac": 2800, "policies": 700, "source-ip": 250, "claims": 600, "tcp": 400, "template": 4500,
-	"normalize": 336, "header": 200, "malformed": 109, "sample": 2200, "sample-direct": 300, "jwt": 460, "custom": 800, "retry": 3400, "order": 350, "overflow": 20,
+	"normalize": 336, "header": 340, "settings": 150, "malformed": 109, "sample": 2200, "sample-direct": 300, "jwt": 460, "custom": 800, "retry": 3400, "order": 350, "overflow": 20,
 }
 
 // parts of the decisions. Each runs its own sides; `-run TestDecisions/NAME` asks one.
@@ -34,6 +34,7 @@ var parts = []struct {
 	{"retries", askRetries},
 	{"order", askOrder},
 	{"overflow", askOverflow},
+	{"settings", askSettings},
 }
 
 // TestDecisions asks everything and accepts listed differences only.
@@ -276,6 +277,18 @@ func askOrder(t *testing.T) *Run {
 	s := g.Order()
 	r := start(t, g.World())
 	if err := r.Parallel(g.OrderQuestions(s), g.World()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// askSettings asks services with what only Istio can say: header values that depend on
+// the request, and settings of the connection manager.
+func askSettings(t *testing.T) *Run {
+	g := newGenerator(t)
+	qs := append(g.FormatQuestions(g.Formats()), g.SettingsQuestions()...)
+	r := start(t, g.World())
+	if err := r.AskAll(qs, g.World()); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -25,6 +25,9 @@ type Subject struct {
 	Direct   bool   // its questions show the oracle the client's address
 	Pods     string // "none": no endpoint, "down": one where nothing listens; else the pod of all subjects
 	Pool     Pool
+	Manager  Object // further fields of its connection manager; nil: none. What only Istio's ProxyConfig can say
+	Formats  bool   // its header edits have command operators, which HTTPRoute has not
+	Quiet    bool   // its router writes no x-envoy headers
 	Routes   []RouteRule
 	Policies []Policy
 	JWT      []JWTRule

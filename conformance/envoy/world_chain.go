@@ -24,6 +24,7 @@ func (w *World) hcm(s *Subject, observe bool) Object {
 		"route_config": Object{"name": clusterName(s.Host(w.Namespace)), "validate_clusters": false,
 			"virtual_hosts": []any{Object{"name": "inbound|http|80", "domains": []any{"*"}, "routes": w.routes(s)}}},
 	})
+	maps.Copy(h, s.Manager)
 	if observe && len(s.rules()) > 0 {
 		get(h, "route_config", "virtual_hosts", 0).(Object)["response_headers_to_add"] = observations()
 	}
@@ -48,10 +49,14 @@ func (w *World) filters(s *Subject, observe bool) []any {
 	out = append(out, w.rbacFilters(s, false)...)
 	grpc := typed("extensions.filters.http.grpc_stats.v3.FilterConfig")
 	grpc["emit_filter_state"] = true
+	router := typed("extensions.filters.http.router.v3.Router")
+	if s.Quiet {
+		router["suppress_envoy_headers"] = true
+	}
 	return append(out,
 		Object{"name": "envoy.filters.http.grpc_stats", "typed_config": grpc},
 		Object{"name": "envoy.filters.http.fault", "typed_config": typed("extensions.filters.http.fault.v3.HTTPFault")},
 		Object{"name": "envoy.filters.http.cors", "typed_config": typed("extensions.filters.http.cors.v3.Cors")},
-		Object{"name": "envoy.filters.http.router", "typed_config": typed("extensions.filters.http.router.v3.Router")},
+		Object{"name": "envoy.filters.http.router", "typed_config": router},
 	)
 }

@@ -118,6 +118,9 @@ func (w *World) slice(service, pod, ip string, p kubePort) Object {
 
 // onlyIstiod reports whether a subject has what no HTTPRoute can say.
 func (s *Subject) onlyIstiod() bool {
+	if s.Manager != nil || s.Formats || s.Quiet {
+		return true
+	}
 	for i := range s.Routes {
 		r := &s.Routes[i]
 		if r.Abort != nil || r.Retry != nil && r.Retry.On != "" {

@@ -39,6 +39,7 @@ type Reports struct {
 	metrics map[string]*telemetry.Metrics   // guarded by mu: by their text; series hang on the pointers
 	files   map[string]*shared[*logFile]    // guarded by mu: by path
 	logs    map[otlpKey]*shared[*otlp.Logs] // guarded by mu
+	lost    uint64                          // guarded by mu: by sinks that are closed
 	closing sync.WaitGroup                  // tracers that flush
 }
 
@@ -192,11 +193,11 @@ func (r *Reports) Close() {
 	r.closing.Wait()
 }
 
-// Lost is how many lines and records of access logs were dropped by the sinks that
-// are in use.
-func (r *Reports) Lost() (n uint64) {
+// Lost is how many lines and records of access logs were dropped.
+func (r *Reports) Lost() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	n := r.lost
 	for _, f := range r.files {
 		n += f.of.log.Lost()
 	}

@@ -69,6 +69,7 @@ func (r *Reports) file(m *made, c *config.AccessLog, field string) telemetry.Sin
 	m.release = append(m.release, func() {
 		if s.users--; s.users == 0 {
 			delete(r.files, c.Path)
+			r.lost += s.of.log.Lost()
 			_ = s.of.log.Close()
 			_ = s.of.file.Close()
 		}
@@ -111,6 +112,7 @@ func (r *Reports) records(m *made, c *config.AccessLog, field string) telemetry.
 	m.release = append(m.release, func() {
 		if s.users--; s.users == 0 {
 			delete(r.logs, key)
+			r.lost += s.of.Lost()
 			r.closing.Go(s.of.Close)
 		}
 	})
