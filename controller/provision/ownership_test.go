@@ -137,6 +137,7 @@ func TestRefusedWrites(t *testing.T) {
 		{"a conflict", apierrors.NewConflict(deployments, "waypoint", errors.New("crossed")), false, up},
 		{"an API server that is busy", apierrors.NewTooManyRequests("busy", 0), false, up},
 		{"one that fails", apierrors.NewInternalError(errors.New("etcd is away")), false, up},
+		{"one that goes on failing", apierrors.NewInternalError(errors.New("failed calling webhook")), false, "Accepted=True Accepted\nProgrammed=False NoResources"},
 		{"a namespace that is being deleted", terminating, false, up},
 		{"a quota", apierrors.NewForbidden(deployments, "waypoint", errors.New("exceeded quota")), false, "Accepted=True Accepted\nProgrammed=False NoResources"},
 		{"an invalid object", invalid, false, "Accepted=True Accepted\nProgrammed=False NoResources"},

@@ -70,8 +70,13 @@ func (r *Reconciler) look(n name) (v view, act, foreign bool) {
 	return v, true, false
 }
 
-// reconcile brings one Gateway's objects and status to what they should be.
-func (r *Reconciler) reconcile(ctx context.Context, n name) error {
+// patience is how often what may pass is tried again before the status tells of it:
+// three seconds with the queue's pauses. An admission webhook that is down looks like it.
+const patience = 4
+
+// reconcile brings one Gateway's objects and status to what they should be. It has
+// failed that many times already.
+func (r *Reconciler) reconcile(ctx context.Context, n name, failures int) error {
 	v, act, foreign := r.look(n)
 	if !act {
 		if v.gw == nil {
@@ -115,7 +120,7 @@ func (r *Reconciler) reconcile(ctx context.Context, n name) error {
 		return nil // the Gateway goes with its namespace
 	case errors.As(again, &t):
 		o.taken = t.what
-	case passing(again):
+	case passing(again) && failures < patience:
 		return again // what stands goes on, and so does what was said of it
 	case apierrors.IsInvalid(again) && len(v.input.Class)+len(v.input.Own) > 0:
 		o.parameters = again

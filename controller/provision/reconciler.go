@@ -324,7 +324,7 @@ func (r *Reconciler) work(ctx context.Context, wg *sync.WaitGroup, queue workque
 		if n.namespace == "" {
 			err = r.reconcileClass(ctx, n.name)
 		} else {
-			err = r.reconcile(ctx, n)
+			err = r.reconcile(ctx, n, queue.NumRequeues(n))
 		}
 		queue.Done(n)
 		switch {
