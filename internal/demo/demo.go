@@ -65,7 +65,7 @@ func stay(ctx context.Context, m *mesh, out io.Writer) {
 		"  curl http://%[1]s/orders/7/receipt              # denied by a path template\n"+
 		"  curl http://%[2]s/items/1                       # as clients/intruder: denied\n"+
 		"  curl http://%[3]s/config_dump                   # what the waypoint serves\n"+
-		"  curl 'http://%[3]s/explain?url=http://cart.shop.svc.cluster.local/orders/7/receipt&from=clients/curl'\n"+
+		"  curl 'http://%[3]s/explain?url=http://cart.shop.svc.cluster.local/orders/7/receipt&from=clients/curl&format=text'\n"+
 		"Access log: %[4]s\nCtrl-C ends it.\n",
 		m.captures["curl"].Addr(), m.captures["intruder"].Addr(), m.waypoint.admin, m.waypoint.log)
 	<-ctx.Done()
