@@ -145,10 +145,7 @@ func (d *Detector) Report(e *balance.Endpoint, f Failure, status int) {
 			d.count(e, &h.ConsecutiveLocal, o.ConsecutiveLocal, CauseConsecutiveLocal)
 			return
 		}
-		status = 503
-		if f == FailureTryTimeout || f == FailureTimeout {
-			status = 504
-		}
+		status = 503 // a timeout is a 504, which counts the same
 	}
 	bad := status >= 500
 	d.sample(o, &h.Total, &h.Good, !bad)
