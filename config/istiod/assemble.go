@@ -28,7 +28,7 @@ type hashHint []balance.HashSource
 func (w *World) Model() *config.Model {
 	o := &w.opts
 	w.model.Mesh = config.Mesh{
-		TrustDomain: o.TrustDomain, TrustAliases: o.TrustAliases, RootNamespace: o.RootNamespace,
+		TrustDomain: o.TrustDomain, TrustAliases: w.terminate.aliases(o.TrustDomain, o.TrustAliases), RootNamespace: o.RootNamespace,
 		ClusterID: o.ClusterID, Network: o.Network, MeshID: o.MeshID, Domain: o.Domain,
 		Normalization: w.model.Mesh.Normalization,
 		Waypoint:      config.Owner{Namespace: o.Namespace, Name: o.Gateway, Class: o.Class},

@@ -1,6 +1,7 @@
 package istiod
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -133,6 +134,39 @@ func TestTunnelPoliciesGuardEverything(t *testing.T) {
 	w.Apply(ListenerType, []Resource{terminate(httpFilter("f", "lua.v3.Lua", ""))}, nil)
 	if d := w.Model().Destinations[0]; !strings.Contains(d.Broken, "connect_terminate: filter f") {
 		t.Errorf("broken %q", d.Broken)
+	}
+}
+
+// TestTrustDomainsOfPeers reads whose certificates istiod has tunnels accept. What is no
+// prefix of a trust domain cannot be held, and closes all.
+func TestTrustDomainsOfPeers(t *testing.T) {
+	san := func(typ, matcher string) string { return `{"san_type":"` + typ + `","matcher":{` + matcher + `}}` }
+	for _, x := range []struct{ sans, aliases, broken string }{
+		{"", "[]", ""},
+		{san("URI", `"prefix":"spiffe://cluster.local/"`), "[]", ""},
+		{san("URI", `"prefix":"spiffe://cluster.local/"`) + "," + san("URI", `"prefix":"spiffe://old.example/"`) + "," + san("URI", `"prefix":"spiffe://old.example/"`), "[old.example]", ""},
+		{san("URI", `"prefix":"spiffe://other"`), "[]", "subject alternative name"}, // other.evil too
+		{san("URI", `"prefix":"spiffe://"`), "[]", "subject alternative name"},
+		{san("URI", `"exact":"spiffe://cluster.local/ns/a/sa/b"`), "[]", "subject alternative name"},
+		{san("URI", `"prefix":"spiffe://cluster.local/ns/a/"`), "[]", "subject alternative name"},
+		{san("DNS", `"prefix":"spiffe://cluster.local/"`), "[]", "subject alternative name"},
+	} {
+		m := &mesh{services: 1}
+		w := NewWorld(testOptions())
+		apply(t, w, m.resources(t))
+		l := parse(t, &listenerv3.Listener{}, `{"name":"connect_terminate","filter_chains":[{"transport_socket":{"name":"tls","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+			"common_tls_context":{"combined_validation_context":{"default_validation_context":{"match_typed_subject_alt_names":[`+x.sans+`]},"validation_context_sds_secret_config":{"name":"ROOTCA"}}}}},
+			"filters":[{"name":"h","typed_config":{"@type":"`+ext+`network.http_connection_manager.v3.HttpConnectionManager","http_filters":[`+httpFilter("r", "router.v3.Router", "")+`]}}]}]}`)
+		if errs := w.Apply(ListenerType, []Resource{{connectTerminate, "1", wire(t, l)}}, nil); errs != nil {
+			t.Fatal(errs[0])
+		}
+		model := w.Model()
+		if got := fmt.Sprint(model.Mesh.TrustAliases); got != x.aliases {
+			t.Errorf("%s: aliases %s, want %s", x.sans, got, x.aliases)
+		}
+		if b := model.Destinations[0].Broken; (b == "") != (x.broken == "") || !strings.Contains(b, x.broken) {
+			t.Errorf("%s: broken %q", x.sans, b)
+		}
 	}
 }
 

@@ -2,11 +2,15 @@ package istiod
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 
 	"waypoint.dev/waypoint/authz"
@@ -36,6 +40,7 @@ func (w *World) Tunnels() (t Tunnels, ok bool) {
 // terminate is a decoded connect_terminate.
 type terminate struct {
 	tunnels  Tunnels
+	domains  []string         // trust domains of peers: the mesh's, its aliases, those of further roots
 	policies [][]authz.Policy // of every tunnel, each list must let it pass
 	broken   string           // why no tunnel may pass
 	problems []config.Problem
@@ -52,6 +57,9 @@ func decodeTerminate(b []byte, w *World) (*terminate, error) {
 	t := &translator{p: &program{name: connectTerminate}, intern: newInterner(), ext: w.extension}
 	found := false
 	for _, fc := range l.GetFilterChains() {
+		if err := out.peers(fc.GetTransportSocket()); err != nil {
+			t.fail("connect_terminate: transport_socket: %v", err)
+		}
 		for _, f := range fc.GetFilters() {
 			var h hcmv3.HttpConnectionManager
 			if err := unpack(f.GetTypedConfig(), &h); err != nil {
@@ -78,6 +86,51 @@ func decodeTerminate(b []byte, w *World) (*terminate, error) {
 		out.problems = append(out.problems, p)
 	}
 	return out, nil
+}
+
+// peers reads who may connect: istiod names the trust domains as prefixes of the URI
+// in a peer's certificate (PILOT_SKIP_VALIDATE_TRUST_DOMAIN leaves them out, and then
+// the waypoint's own domain counts).
+func (out *terminate) peers(ts *corev3.TransportSocket) error {
+	if ts == nil {
+		return nil
+	}
+	var c tlsv3.DownstreamTlsContext
+	if err := unpack(ts.GetTypedConfig(), &c); err != nil {
+		return err
+	}
+	common := c.GetCommonTlsContext()
+	v := common.GetValidationContext()
+	if comb := common.GetCombinedValidationContext(); comb != nil {
+		v = comb.GetDefaultValidationContext()
+	}
+	for _, m := range v.GetMatchTypedSubjectAltNames() {
+		domain, ok := strings.CutPrefix(m.GetMatcher().GetPrefix(), "spiffe://")
+		domain, slash := strings.CutSuffix(domain, "/")
+		if m.GetSanType() != tlsv3.SubjectAltNameMatcher_URI || !ok || !slash || domain == "" || strings.Contains(domain, "/") || m.GetMatcher().GetIgnoreCase() {
+			return errString("a subject alternative name other than the prefix of a trust domain is not supported")
+		}
+		if !slices.Contains(out.domains, domain) {
+			out.domains = append(out.domains, domain)
+		}
+	}
+	if len(v.GetMatchSubjectAltNames()) > 0 {
+		return errString("match_subject_alt_names are not supported")
+	}
+	return nil
+}
+
+// aliases are the trust domains of peers beside the mesh's own.
+func (out *terminate) aliases(own string, more []string) []string {
+	all := slices.Clone(more)
+	if out != nil {
+		for _, d := range out.domains {
+			if d != own && !slices.Contains(all, d) {
+				all = append(all, d)
+			}
+		}
+	}
+	return all
 }
 
 func readTunnels(h *hcmv3.HttpConnectionManager) Tunnels {

@@ -135,17 +135,16 @@ func authority(said, backend string) string {
 	return backend[strings.LastIndexByte(backend, '|')+1:]
 }
 
-// trace adds the sampling and the tracer to a plan.
+// trace adds the sampling and the tracer to a plan. Without a provider the options of
+// the reporter hold, as those of its bootstrap do in Envoy.
 func (r *Reports) trace(m *made, c *config.Tracing) {
-	if c == nil {
+	if c == nil || c.Kind == "" {
 		return
 	}
 	t := &telemetry.Tracing{Sampler: telemetry.NewSampler(min(c.Random, c.Overall))}
 	m.plan.Trace = t
 	if c.Kind != "opentelemetry" {
-		if c.Kind != "" {
-			m.problem("tracing", "spans of the kind %q are not implemented: there are none, and callers' contexts pass as they are. Use an OpenTelemetry provider", c.Kind)
-		}
+		m.problem("tracing", "spans of the kind %q are not implemented: there are none, and callers' contexts pass as they are. Use an OpenTelemetry provider", c.Kind)
 		return
 	}
 	o := otlp.Options{
