@@ -81,7 +81,13 @@ type DescriptorLimit struct {
 type RateLimit struct {
 	Default     *Bucket // nil: none
 	Descriptors []DescriptorLimit
+
+	Status int      // of refusals, 400 and above; 0: 429
+	Fields []Header // further ones of refusals
 }
+
+// Header is a name, in lower case, and its value.
+type Header struct{ Name, Value string }
 
 // Limiter runs a RateLimit; make it with NewLimiter. A nil Limiter lets all pass.
 type Limiter struct {

@@ -183,6 +183,12 @@ func validToken(s string) bool {
 	return s != ""
 }
 
+// ValidName reports whether configuration may write the header: the name is in lower
+// case, and neither framing nor the host.
+func ValidName(s string) bool {
+	return validToken(s) && lowerASCII(s) == s && !isHost(s) && !slices.Contains(framing, s)
+}
+
 // ValidValue reports whether s can be the value of a header.
 func ValidValue(s string) bool { return validValue(s) }
 

@@ -93,14 +93,33 @@ func (t *translator) localRateLimit(c *localv3.LocalRateLimit, field string) err
 		return errString("descriptors are not supported")
 	case c.GetLocalRateLimitPerDownstreamConnection():
 		return errString("a rate limit per connection is not supported")
-	case c.GetStatus().GetCode() != 0 && c.GetStatus().GetCode() != 429:
-		t.missing(field, fmt.Sprintf("status %d", c.GetStatus().GetCode()))
 	}
-	if len(c.GetResponseHeadersToAdd()) > 0 {
-		t.missing(field, "response_headers_to_add")
+	for _, x := range []struct {
+		name string
+		set  bool
+	}{
+		{"enable_x_ratelimit_headers", c.GetEnableXRatelimitHeaders() != 0},
+		{"rate_limited_as_resource_exhausted", c.GetRateLimitedAsResourceExhausted()},
+		{"local_cluster_rate_limit", c.GetLocalClusterRateLimit() != nil},
+	} {
+		if x.set {
+			t.missing(field, x.name)
+		}
 	}
 	b := c.GetTokenBucket()
 	spec := &resilience.RateLimit{Default: &resilience.Bucket{Max: b.GetMaxTokens(), Fill: b.GetTokensPerFill().GetValue(), Each: duration(b.GetFillInterval())}}
+	if s := int(c.GetStatus().GetCode()); s >= 400 { // below: 429 (Envoy)
+		spec.Status = s
+	}
+	for _, h := range c.GetResponseHeadersToAdd() {
+		name := strings.ToLower(h.GetHeader().GetKey())
+		v, err := literal(h.GetHeader().GetValue())
+		if err != nil || !routing.ValidValue(v) || !routing.ValidName(name) {
+			t.missing(field, "response_headers_to_add "+name)
+			continue
+		}
+		spec.Fields = append(spec.Fields, resilience.Header{Name: name, Value: v})
+	}
 	t.p.stages = append(t.p.stages, config.Stage{Kind: config.StageRateLimit, Spec: spec})
 	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"waypoint.dev/waypoint/config"
+	"waypoint.dev/waypoint/resilience"
 )
 
 // TestConnectionManagerSettings reads what ProxyConfig's proxyHeaders and
@@ -68,6 +70,27 @@ func TestNewerFields(t *testing.T) {
 	tr.hcm(&h)
 	if !strings.Contains(fmt.Sprint(tr.p.problems), "field 19007 of HttpConnectionManager") {
 		t.Errorf("%v", tr.p.problems)
+	}
+}
+
+// TestLocalRateLimit reads a token bucket and how it refuses.
+func TestLocalRateLimit(t *testing.T) {
+	const on = `"filter_enabled":{"default_value":{"numerator":100}},"filter_enforced":{"default_value":{"numerator":100}}`
+	limit := func(more string) (*resilience.RateLimit, string) {
+		tr := &translator{p: &program{}, intern: newInterner()}
+		cfg := filterConfig(t, "local_ratelimit.v3.LocalRateLimit", `"stat_prefix":"x","token_bucket":{"max_tokens":4,"tokens_per_fill":2,"fill_interval":"60s"},`+on+more)
+		if err := tr.filter("r", httpFilters+"local_ratelimit.v3.LocalRateLimit", cfg); err != nil {
+			t.Fatal(err)
+		}
+		return tr.p.stages[0].Spec.(*resilience.RateLimit), fmt.Sprint(tr.p.problems)
+	}
+	l, told := limit(`,"status":{"code":"ServiceUnavailable"},"response_headers_to_add":[{"header":{"key":"X-Local-Rate-Limit","value":"true"}},{"header":{"key":"content-length","value":"1"}},{"header":{"key":"x","value":"%REQ(a)%"}}]`)
+	if *l.Default != (resilience.Bucket{Max: 4, Fill: 2, Each: time.Minute}) || l.Status != 503 || fmt.Sprint(l.Fields) != "[{x-local-rate-limit true}]" ||
+		!strings.Contains(told, "response_headers_to_add content-length") || !strings.Contains(told, "response_headers_to_add x ") {
+		t.Errorf("%+v %+v %s", l, l.Default, told)
+	}
+	if l, told := limit(`,"status":{"code":"OK"},"rate_limited_as_resource_exhausted":true`); l.Status != 0 || !strings.Contains(told, "rate_limited_as_resource_exhausted") {
+		t.Errorf("%+v %s", l, told)
 	}
 }
 

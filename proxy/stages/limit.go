@@ -1,7 +1,9 @@
 package stages
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/proxy"
@@ -12,8 +14,19 @@ import (
 
 // limiter is the proxy.RateLimiter of one stage.
 type limiter struct {
-	spec  *resilience.RateLimit
-	limit *resilience.Limiter
+	spec    *resilience.RateLimit
+	limit   *resilience.Limiter
+	refusal proxy.Verdict
+}
+
+func newLimiter(r *resilience.RateLimit) *limiter {
+	l := &limiter{spec: r, limit: resilience.NewLimiter(r), refusal: limited}
+	l.refusal.Status = cmp.Or(r.Status, limited.Status)
+	l.refusal.Fields = slices.Clone(limited.Fields)
+	for _, f := range r.Fields {
+		l.refusal.Fields = append(l.refusal.Fields, attrs.Field(f))
+	}
+	return l
 }
 
 // limited is Envoy's answer of the local rate limit filter.
@@ -29,5 +42,5 @@ func (l *limiter) Limit(_ context.Context, _ *attrs.Request, rule *routing.Rule)
 	if l.limit.Allow(has[:]) {
 		return proxy.Verdict{Allow: true}
 	}
-	return limited
+	return l.refusal
 }

@@ -30,6 +30,17 @@ func TestLocalRateLimit(t *testing.T) {
 	}
 }
 
+// TestLocalRateLimitAnswers lets a limit say how it refuses.
+func TestLocalRateLimitAnswers(t *testing.T) {
+	m := newMesh(t)
+	limit := &resilience.RateLimit{Default: &resilience.Bucket{Each: time.Hour}, Status: 503, Fields: []resilience.Header{{Name: "x-local-rate-limit", Value: "true"}}}
+	m.serve(func(d *config.Destination) { d.Stages = []config.Stage{{Kind: config.StageRateLimit, Spec: limit}} })
+	a := m.ask("GET", "/", nil)
+	if a.code != 503 || a.header.Get("X-Local-Rate-Limit") != "true" || a.header.Get("X-Envoy-Ratelimited") != "true" {
+		t.Errorf("%d %v", a.code, a.header)
+	}
+}
+
 func TestFaultOfARoute(t *testing.T) {
 	m := newMesh(t)
 	m.serve(func(d *config.Destination) {

@@ -114,7 +114,7 @@ func (s *Stages) Compile(_ *config.Destination, st *config.Stage, prev any) (any
 		if l, ok := prev.(*limiter); ok && reflect.DeepEqual(l.spec, r) {
 			return l, nil
 		}
-		return &limiter{spec: r, limit: resilience.NewLimiter(r)}, nil
+		return newLimiter(r), nil
 	}
 	return nil, nil // the others run by what stands in the chain
 }
