@@ -28,6 +28,7 @@ func (x *exchange) forward() {
 	st := stateOf(x.target)
 	ticket, err := st.breaker.Allow()
 	if err != nil {
+		x.noHost(st)
 		x.rec.Reason = "circuit_open"
 		x.fail(failOverflow, false)
 		x.rec.Details = "circuit_open"
@@ -270,6 +271,7 @@ func (x *exchange) try(st *backendState, retries int, fresh bool) (out outcome) 
 	}
 	ep := x.pick()
 	if ep == nil {
+		x.noHost(st)
 		out.failure = failNoHost
 		return out
 	}

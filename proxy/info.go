@@ -32,6 +32,14 @@ func (hp *hostPool) infoOf(ep *balance.Endpoint, spec *config.Backend, key strin
 	return i
 }
 
+// noHost names in the record the backend of a request that came to no endpoint of it.
+func (x *exchange) noHost(st *backendState) {
+	x.rec.Service = x.p.opts.Telemetry.Service(serviceOf(x.target.Spec.Load().Service))
+	if x.rec.UpstreamCluster = st.cluster; st.cluster == "" {
+		x.rec.UpstreamCluster = clusterName(x.target.Key, "http")
+	}
+}
+
 // clusterName is a backend key "host|port" or "host|port|subset" as istiod names
 // the cluster for protocol, "http" or "tcp".
 func clusterName(key, protocol string) string {

@@ -17,6 +17,7 @@ type backendState struct {
 	breaker  resilience.CircuitBreaker
 	outliers *resilience.Detector
 	circuit  func(from, to string)
+	cluster  string // as istiod names it; empty where nobody keeps states
 	waiting  waitList
 	idle     atomic.Int64 // connections that nothing uses, which make room for others
 	dynamic  dynamicSet
@@ -70,6 +71,7 @@ func (v *BackendEvents) State(b *config.Backend, prev any) any {
 		s = &backendState{
 			outliers: resilience.NewDetector(func(e resilience.Event) { v.outlier(key, e) }),
 			circuit:  func(from, to string) { v.circuit(key, from, to) },
+			cluster:  clusterName(key, "http"),
 		}
 		s.limits.Join(&v.Refused)
 	}

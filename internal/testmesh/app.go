@@ -180,7 +180,10 @@ func (a *App) Await(ctx context.Context, id string) []Seen {
 }
 
 // Kill closes the listener and every connection at once, as a crashing pod does.
-func (a *App) Kill() error { return a.srv.Close() }
+func (a *App) Kill() error { return a.Close() }
 
 // Close is Kill.
-func (a *App) Close() error { return a.srv.Close() }
+func (a *App) Close() error {
+	_ = a.ln.Close() // the server knows it only once its goroutine runs
+	return a.srv.Close()
+}
