@@ -30,6 +30,7 @@ func TestWhatHasNoOwner(t *testing.T) {
 		{"somebody's", `{}`, "ServiceAccount", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, shop+"\n---\n{apiVersion: v1, kind: "+c.kind+", metadata: {name: waypoint, namespace: shop, labels: "+c.labels+"}, spec: {clusterIP: 10.0.0.9}}")
 			resource := strings.ToLower(c.kind) + "s"
 			r.until(t, "told or taken", func() bool {
@@ -144,6 +145,7 @@ func TestRefusedWrites(t *testing.T) {
 		{"an object that parameters made invalid", invalid, true, "Accepted=False InvalidParameters\nProgrammed=False Invalid"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, shop+"\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: shop}, data: {deployment: \"spec: {minReadySeconds: 1}\"}}")
 			r.until(t, "its objects", func() bool { return r.has("policy", "poddisruptionbudgets", "waypoint") })
 			r.address("10.96.0.7")
