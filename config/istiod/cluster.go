@@ -99,6 +99,9 @@ func decodeCluster(b []byte) (*cluster, error) {
 	if f := newerField(&c); f != "" {
 		r.missing("", f)
 	}
+	for _, n := range unheeded(&c) {
+		r.missing(n, n)
+	}
 	s.Service = r.service(&c)
 	r.discovery(&c)
 	r.balance(&c)
@@ -121,6 +124,11 @@ func decodeCluster(b []byte) (*cluster, error) {
 	} {
 		if x.set {
 			r.missing(x.name, x.name)
+		}
+	}
+	for _, f := range c.GetFilters() {
+		if kind := innerType(f.GetTypedConfig()); !harmlessNetwork[kind] { // it may guard the backend
+			r.fail("filters", "the filter %s (%s) of connections to it is not known", f.GetName(), shortType(kind))
 		}
 	}
 	if c.GetUpstreamConnectionOptions().GetTcpKeepalive() != nil {

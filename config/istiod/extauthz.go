@@ -46,6 +46,7 @@ func (t *translator) extAuthz(c *extauthzv3.ExtAuthz, field string) error {
 			t.missing(field, x.name)
 		}
 	}
+	t.heed(field, c)
 	cfg := &extauthz.Config{
 		FailOpen:        c.GetFailureModeAllow(),
 		StatusOnError:   int(c.GetStatusOnError().GetCode()),

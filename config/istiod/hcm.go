@@ -18,6 +18,8 @@ func (t *translator) hcm(h *hcmv3.HttpConnectionManager) {
 	if f := newerField(h); f != "" {
 		t.missing("http_connection_manager", f)
 	}
+	t.heed("http_connection_manager", h)
+	t.heed("http_connection_manager.common_http_protocol_options", h.GetCommonHttpProtocolOptions())
 	t.settings(h)
 	t.names = make(map[string]string, len(h.GetHttpFilters()))
 	for _, f := range h.GetHttpFilters() {

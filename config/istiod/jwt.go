@@ -116,6 +116,7 @@ func (t *translator) jwtProvider(name string, p *jwtv3.JwtProvider, field string
 		Forward: p.GetForward(), PayloadHeader: p.GetForwardPayloadHeader(),
 		ClockSkew: time.Duration(p.GetClockSkewSeconds()) * time.Second,
 	}
+	t.heed(field+".providers["+name+"]", p)
 	for _, x := range []struct {
 		name string
 		set  bool

@@ -131,6 +131,7 @@ func (t *translator) tcpProxy(c *tcpv3.TcpProxy, field string) error {
 	if f := newerField(c); f != "" {
 		t.missing(field, f)
 	}
+	t.heed(field, c)
 	switch {
 	case c.GetTunnelingConfig() != nil:
 		return errString("tunneling_config is not supported")

@@ -72,6 +72,7 @@ func readRetry(p *routev3.RetryPolicy) (r *resilience.Retry, missing []string) {
 		r.Attempts = 0
 		missing = append(missing, "retriable_request_headers")
 	}
+	missing = append(missing, unheeded(p)...)
 	if p.GetPerTryIdleTimeout() != nil {
 		missing = append(missing, "per_try_idle_timeout")
 	}

@@ -24,6 +24,7 @@ func (t *translator) routes(rc *routev3.RouteConfiguration) {
 	if at := unknownField(rc); at != "" {
 		t.note(config.Warning, ReasonNotImplemented, "route_config", "a field of "+at+" is not known")
 	}
+	t.heed("route_config", rc)
 	global, err := headerOps(rc.GetRequestHeadersToAdd(), rc.GetRequestHeadersToRemove(), requestOperators)
 	globalReply, err2 := headerOps(rc.GetResponseHeadersToAdd(), rc.GetResponseHeadersToRemove(), responseOperators)
 	if err == nil {
@@ -51,6 +52,7 @@ func (t *translator) routes(rc *routev3.RouteConfiguration) {
 		if vh.GetRequireTls() != routev3.VirtualHost_NONE {
 			scope.broken = "require_tls is not supported"
 		}
+		t.heed(scope.field, vh)
 		for j, r := range vh.GetRoutes() {
 			scope.route(r, j)
 		}
@@ -100,6 +102,9 @@ func (s *routeScope) route(in *routev3.Route, index int) {
 	if m.connect {
 		return // CONNECT inside a tunnel is refused before routing
 	}
+	s.t.heed(field, in)
+	s.t.heed(field+".route", in.GetRoute())
+	s.t.heed(field+".route.weighted_clusters", in.GetRoute().GetWeightedClusters())
 	if err != nil {
 		fail(err)
 	}

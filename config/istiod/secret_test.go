@@ -158,6 +158,11 @@ func TestUpstreamTLS(t *testing.T) {
 		{"inline roots", `"common_tls_context":{"validation_context":{"trusted_ca":{"inline_string":"x"}}}`, nil, "trusted_ca"},
 		{"inline crl", `"common_tls_context":{"validation_context":{"crl":{"inline_string":"x"}}}`, nil, "crl"},
 		{"hash", `"common_tls_context":{"validation_context":{"verify_certificate_hash":["x"]}}`, nil, "hashes"},
+		{"roots of the system", `"common_tls_context":{"validation_context":{"system_root_certs":{}}}`, func(u *config.UpstreamTLS) bool { return u.CA == "system" }, ""},
+		{"roots of a provider", `"common_tls_context":{"validation_context":{"ca_certificate_provider_instance":{"instance_name":"x"}}}`, nil, "certificate providers"},
+		{"context of a provider", `"common_tls_context":{"validation_context_certificate_provider_instance":{"instance_name":"x"}}`, nil, "certificate provider"},
+		{"names by the authority", `"auto_sni_san_validation":true`, nil, "auto_sni_san_validation"},
+		{"depth", `"common_tls_context":{"validation_context":{"max_verify_depth":1}}`, nil, "bounds of verification"},
 		{"prefix name", `"common_tls_context":{"validation_context":{"match_subject_alt_names":[{"prefix":"x"}]}}`, nil, "subject alternative name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -94,6 +94,34 @@ func TestLocalRateLimit(t *testing.T) {
 	}
 }
 
+// TestNothingIsIgnoredInSilence names fields that are set in vain, wherever they stand.
+func TestNothingIsIgnoredInSilence(t *testing.T) {
+	for _, x := range []struct{ what, manager, cluster, route, told string }{
+		{"manager", `"proxy_status_config":{},`, "", "", "http_connection_manager proxy_status_config"},
+		{"manager's options", `"common_http_protocol_options":{"max_response_headers_kb":5},`, "", "", "max_response_headers_kb"},
+		{"cluster", "", `"connection_pool_per_downstream_connection":true,`, "", "connection_pool_per_downstream_connection"},
+		{"cluster's filter", "", `"filters":[{"name":"guard","typed_config":{"@type":"type.googleapis.com/` + "envoy.extensions.filters.network.rbac.v3.RBAC" + `"}}],`, "", "filter guard"},
+		{"route", "", "", `{"match":{"prefix":"/"},"tracing":{},"direct_response":{"status":200}}`, "routes[0] tracing"},
+		{"action", "", "", `{"match":{"prefix":"/"},"route":{"cluster":"c","priority":"HIGH"}}`, "route priority"},
+		{"weighted", "", "", `{"match":{"prefix":"/"},"route":{"weighted_clusters":{"header_name":"x","clusters":[{"name":"c","weight":1}]}}}`, "header_name"},
+		{"retries", "", "", `{"match":{"prefix":"/"},"route":{"cluster":"c","retry_policy":{"refresh_cluster_on_retry":true}}}`, "refresh_cluster_on_retry"},
+		{"nothing", "", "", `{"match":{"prefix":"/"},"route":{"cluster":"inbound-vip|80|http|svc-0.shop.svc.cluster.local"}}`, ""},
+	} {
+		m := &mesh{manager: x.manager, cluster: x.cluster, routes: map[int]string{}}
+		if x.route != "" {
+			m.routes[0] = x.route
+		}
+		model, _ := one(t, m)
+		var told []string
+		for _, p := range model.Problems {
+			told = append(told, p.Field+" "+p.Message)
+		}
+		if (x.told == "") != (len(told) == 0) || !strings.Contains(strings.Join(told, "\n"), x.told) {
+			t.Errorf("%s: told %q", x.what, told)
+		}
+	}
+}
+
 // TestRouterFilter reads the end of the filters. What it would run on requests to
 // backends closes the chain.
 func TestRouterFilter(t *testing.T) {

@@ -37,6 +37,9 @@ func (r *clusterReader) upstreamTLS(c *tlsv3.UpstreamTlsContext) (*config.Upstre
 	if err := validation(out, v); err != nil {
 		return nil, err
 	}
+	if common.GetValidationContextCertificateProvider() != nil || common.GetValidationContextCertificateProviderInstance() != nil || c.GetAutoSniSanValidation() {
+		return nil, errString("roots of a certificate provider, and names by auto_sni_san_validation, are not supported")
+	}
 	if len(common.GetTlsCertificates()) > 0 || common.GetTlsCertificateProviderInstance() != nil || common.GetCustomHandshaker() != nil {
 		return nil, errString("certificates other than those of SDS are not supported")
 	}
@@ -54,6 +57,8 @@ func (r *clusterReader) upstreamTLS(c *tlsv3.UpstreamTlsContext) (*config.Upstre
 // validation translates how the server's certificate is verified.
 func validation(out *config.UpstreamTLS, v *tlsv3.CertificateValidationContext) error {
 	switch ca := v.GetTrustedCa(); {
+	case v.GetSystemRootCerts() != nil && ca == nil && out.CA == "":
+		out.CA = "system"
 	case ca == nil:
 	case ca.GetFilename() != "":
 		out.CA = ca.GetFilename()
@@ -77,6 +82,9 @@ func validation(out *config.UpstreamTLS, v *tlsv3.CertificateValidationContext) 
 		if out.CRL = v.GetCrl().GetFilename(); out.CRL == "" {
 			return errString("a crl other than a file is not supported")
 		}
+	}
+	if v.GetCaCertificateProviderInstance() != nil || v.GetRequireSignedCertificateTimestamp().GetValue() || v.GetMaxVerifyDepth() != nil || v.GetOnlyVerifyLeafCertCrl() {
+		return errString("certificate providers, signed timestamps, and bounds of verification are not supported")
 	}
 	if len(v.GetVerifyCertificateHash())+len(v.GetVerifyCertificateSpki()) > 0 || v.GetCustomValidatorConfig() != nil {
 		return errString("certificate hashes and custom validators are not supported")
