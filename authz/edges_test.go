@@ -19,6 +19,7 @@ func TestMissingNeverMatches(t *testing.T) {
 		for _, name := range []string{":method", ":authority", "host", ":scheme", ":path", "x"} {
 			exprs[name] = must(Header(name, HeaderMatch{StringMatch: m}))
 			exprs[name+" inverted"] = must(Header(name, HeaderMatch{StringMatch: m, Invert: true}))
+			exprs[name+" is not x"] = must(Header(name, HeaderMatch{StringMatch: StringMatch{Value: "x"}, Invert: true}))
 			exprs[name+" present"] = HeaderPresent(name, true)
 		}
 		for _, claim := range []string{"iss", "sub", "azp", "aud", "other"} {
@@ -123,6 +124,7 @@ func TestEdges(t *testing.T) {
 		{"two gaps need two", re(".+.+b"), header("a:xb"), false},
 		{"two gaps in a short value", re(".+.+b.*"), header("a:x"), false},
 		{"two gaps have two", re(".+.+b"), header("a:xxb"), true},
+		{"the last of two literals", re("a.*b"), header("a:abxb"), true},
 		{"empty pattern", re(""), header("a:"), true},
 		{"empty pattern is whole", re(""), header("a:x"), false},
 		{"gap before a literal takes no newline", re(".*b.*"), header("a:\nb"), false},
@@ -136,6 +138,10 @@ func TestEdges(t *testing.T) {
 		{"range around zero is of numbers", HeaderRange("a", 0, 3, false), header("a:x"), false},
 		{"range of too large a number", HeaderRange("a", 0, 1<<62, false), header("a:99999999999999999999"), false},
 		{":method inverted", must(Header(":method", HeaderMatch{StringMatch: StringMatch{Value: "POST"}, Invert: true})), query, true},
+		{":path without a query", must(Header(":path", HeaderMatch{StringMatch: StringMatch{Value: "/p"}})), path("/p"), true},
+		{":path without a query, not", must(Header(":path", HeaderMatch{StringMatch: StringMatch{Value: "/q"}})), path("/p"), false},
+		{"missing host as empty", must(Header("host", HeaderMatch{MissingHeaderAsEmpty: true})), path("/p"), true},
+		{"missing :method as empty", must(Header(":method", HeaderMatch{MissingHeaderAsEmpty: true})), path("/p"), true},
 		{":path is not the path", must(Header(":path", HeaderMatch{StringMatch: StringMatch{Value: "/p"}})), query, false},
 
 		{"exact is no expression", must(Principal(StringMatch{Value: ".*/ns/clients/.*"})), peer(curl), false},
@@ -151,12 +157,17 @@ func TestEdges(t *testing.T) {
 		{"starts as a namespace", principal(".*/ns/a/sa"), peer("spiffe://td/ns/a/sa"), true},
 
 		{"account of an inner shape", serviceAccountExpr("a", "x"), peer("spiffe://a.trust.domain/sa/x/ns/a/pod/y"), false},
-		{"account behind a lookalike", serviceAccountExpr("a", "x"), peer("spiffe://td/ns/a/ysa/x/sa/x"), true},
+		{"account behind a lookalike", serviceAccountExpr("a", "x"), peer("spiffe://td/ns/a/ysa/xq/sa/x"), true},
 		{"account is a whole part", serviceAccountExpr("a", "x"), peer("spiffe://td/ns/a/ysa/x"), false},
 		{"account ends", serviceAccountExpr("a", "x"), peer("spiffe://td/ns/a/sa/xyz"), false},
 		{"account behind an empty part", serviceAccountExpr("a", "x"), peer("spiffe://td/ns/a//sa/x"), false},
 		{"account of another scheme", serviceAccountExpr("a", "x"), peer("https://td/ns/a/sa/x"), false},
 		{"account with a newline", serviceAccountExpr("a", "x"), peer("spiffe://t\nd/ns/a/sa/x"), false},
+		{"account after a gap", principal("spiffe://.+/ns/.*a/(.+/|)sa/x(/.+)?"), peer("spiffe://td/ns/ba/sa/x"), true},
+		{"trust domain alone", must(leaf(opTrustDomain, Wildcard("td"))), peer("spiffe://td"), false},
+		{"principal suffix behind another scheme", principalExpr("*x"), peer("https://spiffe://td/x"), false},
+		{"principal suffix is whole", principalExpr("*/x"), peer("spiffe://td/yx"), false},
+		{"principal prefix is whole", principalExpr("td/ns/a*"), peer("spiffe://td/ns/b"), false},
 		{"trust domain of another scheme", must(leaf(opTrustDomain, Wildcard("td"))), peer("https://td/ns/a/sa/x"), false},
 
 		{"host of 264 in a set", hosts(true, long, "b", "c", "d", "e"), &attrs.Request{Authority: strings.ToUpper(long)}, true},

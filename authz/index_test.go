@@ -127,10 +127,10 @@ func TestIndexBoundsNamespaces(t *testing.T) {
 	}
 	e := Compile(ps)
 	uri := "spiffe://td"
-	for i := 19; i >= 10; i-- {
+	for i := 19; i >= 0; i-- {
 		uri += fmt.Sprintf("/ns/n%02d", i)
 	}
-	if d := e.Check(peer(uri + "/sa/x")); d.Policy != "shop/p10" {
+	if d := e.Check(peer(uri + "/sa/x")); d.Policy != "shop/p00" {
 		t.Errorf("%+v", d)
 	}
 	if d := e.Check(peer("spiffe://td" + strings.Repeat("/ns/x", 500) + "/ns/n03/sa/x")); d.Policy != "shop/p03" {
@@ -138,5 +138,50 @@ func TestIndexBoundsNamespaces(t *testing.T) {
 	}
 	if d := e.Check(peer("spiffe://td" + strings.Repeat("/ns/n03", maxNamespaces) + "/sa/x")); d.Policy != "shop/p03" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// What holds without the very text of a key is found all the same: another case, and
+// a value that spans what the index looks up.
+func TestIndexOfLooseMatches(t *testing.T) {
+	for name, tt := range map[string]struct {
+		when func(i int) *Expr
+		req  func(i int) *attrs.Request
+	}{
+		"prefix in any case": {
+			func(i int) *Expr {
+				return must(Path(StringMatch{Kind: MatchPrefix, Value: fmt.Sprintf("/Dir%02d/", i), IgnoreCase: true}))
+			},
+			func(i int) *attrs.Request { return path(fmt.Sprintf("/dIR%02d/x", i)) },
+		},
+		"path in any case": {
+			func(i int) *Expr { return must(Path(StringMatch{Value: fmt.Sprintf("/Dir%02d", i), IgnoreCase: true})) },
+			func(i int) *attrs.Request { return path(fmt.Sprintf("/dIR%02d", i)) },
+		},
+		"host with its case": {
+			func(i int) *Expr {
+				return must(Header("host", HeaderMatch{StringMatch: StringMatch{Value: fmt.Sprintf("H%02d", i)}}))
+			},
+			func(i int) *attrs.Request { return &attrs.Request{Authority: fmt.Sprintf("H%02d", i)} },
+		},
+		"namespace of two parts": {
+			func(i int) *Expr { return namespaceExpr(namespaceWildcard(fmt.Sprintf("a/b%02d", i))) },
+			func(i int) *attrs.Request { return peer(fmt.Sprintf("spiffe://td/ns/a/b%02d/sa/x", i)) },
+		},
+	} {
+		const n = 20
+		var ps []Policy
+		for i := range n {
+			ps = append(ps, Policy{Namespace: "shop", Name: fmt.Sprintf("p%02d", i), Action: Deny, Rules: []Rule{{When: tt.when(i)}}})
+		}
+		e := Compile(ps)
+		for i := range n {
+			if d := e.Check(tt.req(i)); d.Policy != fmt.Sprintf("shop/p%02d", i) {
+				t.Errorf("%s %d: %+v", name, i, d)
+			}
+		}
+		if d := e.Check(tt.req(n)); !d.Allowed {
+			t.Errorf("%s: a stranger is denied: %+v", name, d)
+		}
 	}
 }
