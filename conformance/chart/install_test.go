@@ -89,6 +89,7 @@ func TestInstalled(t *testing.T) {
 	wantRoute(t, ctx, "Accepted=True ResolvedRefs=True")
 
 	t.Run("others' entries stay", others)
+	t.Run("a Gateway that goes to another class", released)
 	t.Run("definitions that come late", late)
 	t.Run("a namespace goes with its waypoint", leaving)
 	t.Run("a replica that goes hands over", handover)
@@ -155,6 +156,72 @@ func others(t *testing.T) {
 	force := true
 	if _, err := routes.Patch(ctx, "r", applyPatch, []byte(stale), metav1.PatchOptions{FieldManager: "x", Force: &force}, "status"); err == nil {
 		t.Error("an apply at an old version is taken")
+	}
+	// Nor does it apply to an object of another uid, or make one where there was one: on
+	// this rests that the controller touches nothing that took the place of its own.
+	for _, name := range []string{"waypoint", "absent"} {
+		other := `{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"` + name + `","uid":"00000000-0000-0000-0000-000000000001"},"spec":{"maxUnavailable":9}}`
+		budgets := cluster.Dynamic.Resource(schema.GroupVersionResource{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets"}).Namespace("shop")
+		if _, err := budgets.Patch(ctx, name, applyPatch, []byte(other), metav1.PatchOptions{FieldManager: "x", Force: &force}); !apierrors.IsConflict(err) && !apierrors.IsInvalid(err) {
+			t.Errorf("an apply to another uid of %s: %v", name, err)
+		}
+	}
+}
+
+// released gives a Gateway to a class of nobody, and takes it back under the name of a
+// Service that is somebody's by then.
+func released(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), step)
+	defer cancel()
+	gateway := func(class string) {
+		t.Helper()
+		apply(t, ctx, `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: second, namespace: shop}
+spec: {gatewayClassName: `+class+`, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}`)
+	}
+	status := func() string {
+		o, err := cluster.Get(ctx, gvk(gatewayGroup, "Gateway"), "shop", "second")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(o.Object["status"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	apply(t, ctx, "{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: nobodys}, spec: {controllerName: example.com/nobody}}")
+	gateway("waypoint")
+	if err := cluster.WaitGateway(ctx, "shop", "second"); err != nil {
+		t.Fatal(err)
+	}
+	gateway("nobodys")
+	if err := lab.Wait(ctx, "nothing of the second waypoint", func() (bool, error) {
+		for _, k := range []schema.GroupVersionKind{gvk("", "ServiceAccount"), gvk("", "Service"), gvk("apps", "Deployment"), gvk("policy", "PodDisruptionBudget")} {
+			if _, err := cluster.Get(ctx, k, "shop", "second"); err == nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// What is left are the defaults of the definition, Pending.
+	if s := status(); strings.Contains(s, `"status":"True"`) || strings.Contains(s, "addresses") || strings.Contains(s, `"mesh"`) {
+		t.Errorf("the status still says %s", s)
+	}
+	apply(t, ctx, "{apiVersion: v1, kind: Service, metadata: {name: second, namespace: shop}, spec: {selector: {mine: yes-it-is}, ports: [{port: 80}]}}")
+	gateway("waypoint")
+	if err := lab.Wait(ctx, "word of the other's Service", func() (bool, error) {
+		return strings.Contains(status(), `"reason":"NoResources"`) && strings.Contains(status(), "Service shop/second"), nil
+	}); err != nil {
+		t.Fatalf("%v: %s", err, status())
+	}
+	svc, err := cluster.Client.CoreV1().Services("shop").Get(ctx, "second", metav1.GetOptions{})
+	if err != nil || svc.Spec.Selector["mine"] != "yes-it-is" || len(svc.OwnerReferences) > 0 || len(svc.Spec.Ports) != 1 {
+		t.Errorf("another's Service was touched: %v %+v", err, svc)
 	}
 }
 

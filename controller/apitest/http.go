@@ -13,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // decode reads JSON with integers as int64, as client-go does.
@@ -191,8 +192,11 @@ func (s *Server) do(r *http.Request, p Place, body Object) (Object, error) {
 	if v := text(metaOf(body)["resourceVersion"]); v != "" && old != nil && v != text(metaOf(old)["resourceVersion"]) {
 		return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("the object has been modified"))
 	}
-	if uid := text(metaOf(body)["uid"]); uid != "" && (old == nil || uid != text(metaOf(old)["uid"])) {
-		return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("the uid is another object's"))
+	if uid := text(metaOf(body)["uid"]); uid != "" && old == nil {
+		return nil, apierrors.NewConflict(p.resource(), p.Name, errors.New("no object has the uid"))
+	} else if old != nil && uid != "" && uid != text(metaOf(old)["uid"]) {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: p.Group, Kind: text(body["kind"])}, p.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "uid"), uid, "field is immutable")})
 	}
 	if r.Method == http.MethodPut {
 		next := body

@@ -37,12 +37,22 @@ func passing(err error) bool {
 	if errors.As(err, &w) {
 		return false
 	}
+	if swapped(err) {
+		return true
+	}
 	switch apierrors.ReasonForError(err) {
 	case metav1.StatusReasonInvalid, metav1.StatusReasonForbidden, metav1.StatusReasonBadRequest, metav1.StatusReasonNotFound,
 		metav1.StatusReasonMethodNotAllowed, metav1.StatusReasonRequestEntityTooLarge:
 		return false
 	}
 	return true
+}
+
+// swapped reports whether an object is another one than that which an apply named by its
+// uid: to the API server the apply then changes the uid, which is invalid.
+func swapped(err error) bool {
+	cause, ok := apierrors.StatusCause(err, metav1.CauseTypeFieldValueInvalid)
+	return ok && cause.Field == "metadata.uid"
 }
 
 // applyAll applies what is wanted and removes what is not any more.

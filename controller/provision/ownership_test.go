@@ -50,11 +50,15 @@ func TestWhatHasNoOwner(t *testing.T) {
 // TestSomeoneElseWasQuicker puts another's object in the place of ours while the watch
 // has not told of it: neither is it changed nor deleted.
 func TestSomeoneElseWasQuicker(t *testing.T) {
-	r := start(t, shop)
+	r := start(t, shop+"\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: shop}, data: {deployment: \"spec: {minReadySeconds: 1}\"}}")
+	g := r.Get(gatewayGroup, "gateways", "shop", "waypoint")
+	g["spec"].(map[string]any)["infrastructure"] = apitest.Object{"parametersRef": apitest.Object{"group": "", "kind": "ConfigMap", "name": "p"}}
+	r.Put("gateways", g)
 	r.until(t, "its objects", func() bool { return r.has("policy", "poddisruptionbudgets", "waypoint") })
 	const other = `{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: waypoint, namespace: shop, uid: another}, spec: {maxUnavailable: 9}}`
-	var swapped atomic.Bool
+	var swapped, blamed atomic.Bool
 	r.Before(func(method string, p apitest.Place) error {
+		blamed.Store(blamed.Load() || strings.Contains(r.gateway("waypoint"), "InvalidParameters"))
 		// Between our look and our write.
 		if p.Resource == "poddisruptionbudgets" && (method == http.MethodPatch || method == http.MethodDelete) && !swapped.Swap(true) {
 			r.Delete("policy", "poddisruptionbudgets", "shop", "waypoint")
@@ -62,13 +66,16 @@ func TestSomeoneElseWasQuicker(t *testing.T) {
 		}
 		return nil
 	})
-	g := r.Get(gatewayGroup, "gateways", "shop", "waypoint")
-	g["spec"].(map[string]any)["infrastructure"] = apitest.Object{"labels": apitest.Object{"team": "a"}}
+	g = r.Get(gatewayGroup, "gateways", "shop", "waypoint")
+	g["spec"].(map[string]any)["infrastructure"].(map[string]any)["labels"] = apitest.Object{"team": "a"}
 	r.Put("gateways", g)
 	r.until(t, "told", func() bool { return strings.Contains(r.gateway("waypoint"), "Programmed=False NoResources") })
 	b := r.Get("policy", "poddisruptionbudgets", "shop", "waypoint")
 	if m := b["metadata"].(map[string]any); m["uid"] != "another" || m["ownerReferences"] != nil || b["spec"].(map[string]any)["maxUnavailable"] != int64(9) {
 		t.Errorf("another's budget was changed: %v", b)
+	}
+	if blamed.Load() {
+		t.Error("the parameters were blamed for it")
 	}
 }
 
