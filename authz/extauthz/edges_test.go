@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -165,7 +168,7 @@ func TestAnswersNearlyGood(t *testing.T) {
 	in.Request.Path, in.Request.HasQuery = "/", false
 	o := h.Check(t.Context(), in)
 	for _, e := range append(o.Request, o.Response...) {
-		if o.Verdict != Allowed || hopByHop(e.Name) {
+		if o.Verdict != Allowed || e.Name == "" || hopByHop(e.Name) {
 			t.Errorf("%+v in %+v", e, o)
 		}
 	}
@@ -216,6 +219,57 @@ func TestBreakerOverGRPC(t *testing.T) {
 	}
 }
 
+// Clients that leave while a connection is made say nothing about the server, neither
+// that it is gone nor that it is there.
+func TestBreakerIgnoresThoseWhoLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refuse atomic.Bool
+		dial := func(ctx context.Context) (net.Conn, error) {
+			if refuse.Load() {
+				return nil, errors.New("refused")
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		c := client(t, Config{HTTP: &HTTP{}, Timeout: time.Second}, dial)
+		leave := func(n int) {
+			refuse.Store(false)
+			for range n {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+				if o := c.Check(ctx, input()); o.Pass() || errors.Is(o.Err, gobreaker.ErrOpenState) || !errors.Is(o.Err, context.Canceled) {
+					t.Errorf("a client that left: %+v", o)
+				}
+				cancel()
+			}
+		}
+		fail := func(n int) (last Outcome) {
+			refuse.Store(true)
+			for range n {
+				last = c.Check(t.Context(), input())
+			}
+			return last
+		}
+		leave(2 * breakerFailures)
+		if o := fail(breakerFailures - 1); errors.Is(o.Err, gobreaker.ErrOpenState) {
+			t.Errorf("opened by those who left: %v", o.Err)
+		}
+		leave(1)
+		fail(1)
+		if o := fail(1); !errors.Is(o.Err, gobreaker.ErrOpenState) {
+			t.Errorf("one who left closed it: %v", o.Err)
+		}
+		time.Sleep(breakerOpen - time.Millisecond)
+		if o := fail(1); !errors.Is(o.Err, gobreaker.ErrOpenState) {
+			t.Errorf("tried again too early: %v", o.Err)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if o := fail(1); errors.Is(o.Err, gobreaker.ErrOpenState) {
+			t.Errorf("never tried again: %v", o.Err)
+		}
+		c.Close()
+	})
+}
+
 // The authority of a gRPC check is the configured one, else the provider's name.
 func TestGRPCAuthority(t *testing.T) {
 	a, at := serveGRPC(t)
@@ -241,6 +295,9 @@ func TestQueryNames(t *testing.T) {
 	o := &Outcome{QueryRemove: []string{"%zz", "a b"}, QuerySet: []Param{{"x", "1"}}}
 	if q, changed := o.Query("%zz=1&a+b=2&&a%20b=3&c=4&x=0"); q != "c=4&x=1" || !changed {
 		t.Errorf("%q %v", q, changed)
+	}
+	if _, add := Resolve([]Edit{{Set, "b", "3"}, {Set, "a", "2"}, {Set, "b", "4"}}, []attrs.Field{{Name: "a", Value: "0"}}); len(add) != 2 || add[0] != (attrs.Field{Name: "a", Value: "2"}) || add[1] != (attrs.Field{Name: "b", Value: "4"}) {
+		t.Errorf("%v", add)
 	}
 	if remove, add := Resolve([]Edit{{Append, "a", "2"}, {Append, "b", "3"}}, []attrs.Field{{Name: "a", Value: "0"}, {Name: "c", Value: "9"}, {Name: "a", Value: "1"}}); len(remove) != 2 ||
 		len(add) != 2 || add[0] != (attrs.Field{Name: "a", Value: "0"}) || add[1] != (attrs.Field{Name: "a", Value: "1,2"}) {
