@@ -35,6 +35,7 @@ type memPipe struct {
 	eof    bool  // writer closed
 	err    error // reset
 	closed bool  // reader closed
+	onEnd  func()
 
 	rd, wd         time.Time
 	rtimer, wtimer *time.Timer
@@ -131,13 +132,29 @@ func (p *memPipe) deadline(d *time.Time, timer **time.Timer, t time.Time) {
 func (c *memConn) Read(b []byte) (int, error)      { return c.r.read(b) }
 func (c *memConn) Write(b []byte) (int, error)     { return c.w.write(b) }
 func (c *memConn) WriteMore(b []byte) (int, error) { return c.w.write(b) }
+
+// end ends what the writer says.
+func (p *memPipe) end() {
+	p.set(func() {
+		if p.eof = true; p.onEnd != nil {
+			p.onEnd()
+		}
+	})
+}
+
+// OnEnd and OnReset make it one that a tunnel is watched by; a reset is not told.
+func (c *memConn) OnEnd(f func()) {
+	c.r.set(func() { c.r.onEnd = f })
+}
+func (c *memConn) OnReset(func()) {}
+
 func (c *memConn) CloseWrite() error {
-	c.w.set(func() { c.w.eof = true })
+	c.w.end()
 	return nil
 }
 
 func (c *memConn) Close() error {
-	c.w.set(func() { c.w.eof = true })
+	c.w.end()
 	c.r.set(func() { c.r.closed = true })
 	_ = c.SetDeadline(time.Time{})
 	return nil

@@ -49,8 +49,9 @@ type tunnel struct {
 	assume  bool      // of Explain: Question.Unlisted
 
 	// owned by the tunnel's goroutine
-	first  sniffed // what told the protocol
-	opened bool    // in the set of tunnels, and counted
+	first    sniffed // what told the protocol
+	opened   bool    // in the set of tunnels, and counted
+	watching bool    // see watchEnd
 
 	service    atomic.Pointer[chainService]
 	clientCert atomic.Pointer[string]
@@ -72,7 +73,7 @@ type tunnel struct {
 //go:noinline
 func newTunnel(p *Proxy, in inbound) *tunnel {
 	t := &tunnel{p: p, in: in, drained: in.Draining(), shard: p.shard.Add(1)}
-	if w, ok := in.(interface{ OnReset(func()) }); ok {
+	if w, ok := in.(watched); ok {
 		w.OnReset(func() { p.workers.do((*resetTunnel)(t)) })
 	}
 	return t
@@ -123,9 +124,16 @@ func (t *tunnel) finish() {
 		t.p.tunnels.remove(t)
 		t.giveRoom()
 	}
-	if w, ok := t.in.(interface{ OnReset(func()) }); ok {
+	if w, ok := t.in.(watched); ok {
 		w.OnReset(nil)
+		w.OnEnd(nil)
 	}
+}
+
+// watched is a tunnel that tells how its peer ends it while nobody reads.
+type watched interface {
+	OnReset(func())
+	OnEnd(func())
 }
 
 // resetTunnel tells the exchanges of a tunnel that it was reset, like leaving.

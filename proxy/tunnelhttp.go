@@ -24,6 +24,9 @@ func (t *tunnel) serveHTTP1(c *config.Chain) {
 			t.badHead(sc, err)
 			return
 		}
+		if !t.watching {
+			t.watchEnd()
+		}
 		if !t.exchange(srv) {
 			return
 		}
@@ -50,6 +53,35 @@ func (t *tunnel) startHTTP1(c *config.Chain) *http1.ServerConn {
 		sc.SetDraining()
 	}
 	return sc
+}
+
+// watchEnd looks out for the end of the client's side, from the first request on: an
+// end that came with that is taken for a half close.
+//
+//go:noinline
+func (t *tunnel) watchEnd() {
+	t.watching = true
+	if w, ok := t.in.(watched); ok {
+		w.OnEnd(func() { t.p.workers.do((*endedTunnel)(t)) })
+	}
+}
+
+// endedTunnel tells the request under way on an HTTP/1 connection that its client has
+// closed: one that is gone cannot be told from one that only has no more to ask, so
+// both are, as in Envoy (ConnectionImpl closes at the end of stream). Bytes behind an
+// upgrade may end each way on their own.
+type endedTunnel tunnel
+
+func (e *endedTunnel) run() {
+	t := (*tunnel)(e)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.hijacked {
+		return
+	}
+	for x := t.live; x != nil; x = x.next {
+		x.clientLeft()
+	}
 }
 
 func (t *tunnel) endHTTP1() {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"net/http"
 	"net/netip"
@@ -232,6 +233,50 @@ func TestStreamsAreReserved(t *testing.T) {
 				if a := r.records[i].Attempts; a != 1 {
 					t.Errorf("%+v: %d attempts", limit, a)
 				}
+			}
+		})
+	}
+}
+
+// An HTTP/1 client that closes while its request is under way is gone: nothing is
+// retried for it, and its backend hears of it. One that ended its side with the
+// request is served.
+func TestClosedClientIsGone(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, retrying(&resilience.Retry{Attempts: 3, On: resilience.OnReset | resilience.On5xx}))
+			defer r.close()
+			ended, answer := make(chan struct{}), make(chan struct{})
+			r.on(pod1, func(c *memConn) {
+				serveHTTP1(c, func(_ http.ResponseWriter, _ *http.Request) {
+					go func() { // what the connection says meanwhile
+						_ = c.WaitReadable()
+						close(ended)
+					}()
+					select {
+					case <-answer:
+					case <-ended:
+					}
+				})
+			})
+			c, ft := r.tunnel()
+			c.w.set(func() { c.w.data, c.w.eof = []byte(get), early })
+			synctest.Wait()
+			if !early {
+				_ = c.CloseWrite()
+				synctest.Wait()
+				<-ended
+				_ = c.Close()
+			} else {
+				close(answer)
+				if resp, _ := readResponse(t, bufio.NewReader(c), get); resp.StatusCode != 200 {
+					t.Errorf("half closed: %d", resp.StatusCode)
+				}
+			}
+			<-ft.done
+			rec := r.last(1)
+			if want := map[bool]telemetry.Flags{false: telemetry.FlagDC}[early]; rec.Flags != want || rec.Attempts != 1 {
+				t.Errorf("early %v: %v after %d attempts", early, rec.Flags, rec.Attempts)
 			}
 		})
 	}

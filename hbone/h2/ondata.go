@@ -206,6 +206,7 @@ func (c *Conn) endRecv(s *Stream) error {
 	s.mu.Unlock()
 	c.mu.Lock()
 	s.peerEnded = true
+	s.tellEnd()
 	if s.sendEnded {
 		c.forget(s, false)
 	}

@@ -16,6 +16,23 @@ func (s *Stream) OnReset(f func()) {
 	}
 }
 
+// OnEnd has f called when the peer ends its side of the stream, even while nobody
+// reads; what it sent before may still lie there. It is otherwise as OnReset, but for
+// a peer that has ended it already, of which f is not told.
+func (s *Stream) OnEnd(f func()) {
+	s.c.mu.Lock()
+	s.onEnd = f
+	s.c.mu.Unlock()
+}
+
+// tellEnd calls the function that OnEnd left, once. c.mu is held.
+func (s *Stream) tellEnd() {
+	if f := s.onEnd; f != nil {
+		s.onEnd = nil
+		f()
+	}
+}
+
 // tellReset calls the function that OnReset left, unless err is our own doing.
 // c.mu is held.
 func (s *Stream) tellReset(err error) {

@@ -34,6 +34,7 @@ type Stream struct {
 	turn         bool // taken from c.waiters to send next
 	wprev, wnext *Stream
 	onReset      func() // see OnReset
+	onEnd        func() // see OnEnd
 
 	mu sync.Mutex // guards the receiving side; taken after c.mu
 
