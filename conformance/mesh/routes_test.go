@@ -152,8 +152,9 @@ func cors(t *testing.T, ns string) {
 
 func timeouts(t *testing.T, ns string) {
 	c := newCaller(t, ns, "client")
-	apply(t, route(ns, "timeout", "front", `[{timeouts: {request: 300ms}, backendRefs: [{name: back, port: 80}]}]`))
-	c.expect("GET", "http://front/?delay=5s", nil, status(http.StatusGatewayTimeout))
+	apply(t, route(ns, "timeout", "front", `[{timeouts: {request: 300ms}, filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-route, value: timeout}]}}], backendRefs: [{name: back, port: 80}]}]`))
+	// Before the route is in force a slow answer is waited for.
+	c.expect("GET", "http://front/", nil, marked("timeout"))
 	begin := time.Now()
 	a, err := c.do("GET", "http://front/?delay=5s")
 	if err != nil {
