@@ -182,10 +182,10 @@ func (s *Server) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// Until waits for a state of the server, 10 s at most: longer than any change takes on a
+// Until waits for a state of the server, 30 s at most: longer than any change takes on a
 // machine that is busy. It reports whether ok held.
 func (s *Server) Until(ok func() bool) bool {
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for {
 		changed := s.Changed()
 		if ok() {
