@@ -17,7 +17,9 @@
 //
 // Concurrency: a goroutine per tunnel (the caller's), one more per open HTTP/2
 // stream, and one from a pool of workers while a request body is being sent. A
-// request without a body is served by the one goroutine that read its head.
+// request without a body is served by the one goroutine that read its head. An
+// HTTP/2 connection to an endpoint is dialed on a goroutine of its own, for all who
+// wait for it.
 //
 // Allocation: none for a request without a body on warm connections. An idle
 // tunnel keeps its goroutine and a small record, no buffer and no exchange.

@@ -92,6 +92,7 @@ type exchange struct {
 	retrying   *resilience.Limits // among whose retries it has a place; nil: none
 	started    bool               // the response head went out, or a 1xx
 	sent       atomic.Bool        // the whole request went upstream
+	answered   atomic.Bool        // the last of the response goes out
 	src        source
 	gathered   gathered
 	pump       pump  // of the first attempt that needs one
@@ -258,6 +259,7 @@ func (x *exchange) reset() {
 	x.rawReceived, x.rawSent, x.released = 0, 0, false
 	x.pump.x, x.pump.cl = nil, nil
 	x.sent.Store(false)
+	x.answered.Store(false)
 	x.reqCount, x.respCount = messageCount{}, messageCount{}
 	x.rec.Reset()
 	x.gone.Store(false)

@@ -65,6 +65,9 @@ func (hp *hostPool) queue(ctx context.Context, w *want) (lease, error) {
 		list.join(turn, first)
 		// What was given back before we joined told nobody.
 		l, ok, err := hp.take(ctx, w)
+		if ok {
+			w.st.passOn(w, hp)
+		}
 		if ok || err != nil {
 			return l, err
 		}
@@ -74,6 +77,17 @@ func (hp *hostPool) queue(ctx context.Context, w *want) (lease, error) {
 		case <-ctx.Done():
 			return lease{}, waitError(ctx)
 		}
+	}
+}
+
+// passOn tells the next who waits of what a request left that got a connection: more
+// streams of it, or places for others.
+func (s *backendState) passOn(w *want, hp *hostPool) {
+	switch {
+	case s.limits.MayConnect():
+		s.waiting.wake(nil)
+	case w.multiplexed:
+		s.waiting.wake(hp)
 	}
 }
 

@@ -180,6 +180,9 @@ func (hp *hostPool) dialH2(d *dialing, w want) {
 		}
 		hp.mu.Unlock()
 		close(d.done)
+		if d.err == nil {
+			w.st.waiting.wake(hp) // who came before there was a place to dial
+		}
 	}()
 	origin := w.st.origin.Load()
 	born := time.Now()

@@ -180,6 +180,7 @@ func (x *exchange) relay(cl codec.Client, h *codec.ResponseHead) failure {
 		return f
 	}
 	x.started = true
+	x.answered.Store(true)
 	t := cl.Trailers()
 	if len(t) == 0 || x.in.Method == "HEAD" {
 		return x.relayed(cl, x.srv.WriteHead(&x.reply, codec.End))
@@ -300,6 +301,7 @@ func (x *exchange) relayBody(cl codec.Client, head *codec.ResponseHead, h *codec
 
 // endBody writes the last bytes and the trailers.
 func (x *exchange) endBody(cl codec.Client, last []byte) error {
+	x.answered.Store(true)
 	t := cl.Trailers()
 	if len(t) == 0 {
 		// Nothing is borrowed from the backend any more: its connection is free

@@ -77,6 +77,7 @@ func (v *BackendEvents) State(b *config.Backend, prev any) any {
 	}
 	s.origin.Store(originate.New(b, s.origin.Load(), v.Identity, v.Log))
 	s.limits.Update(&b.Settings)
+	s.waiting.wake(nil) // there may be more places
 	s.breaker.Update(b.Settings.Breaker, s.circuit)
 	s.outliers.Update(b.Settings.Outlier, b.Endpoints)
 	return s

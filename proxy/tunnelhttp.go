@@ -80,7 +80,9 @@ func (e *endedTunnel) run() {
 		return
 	}
 	for x := t.live; x != nil; x = x.next {
-		x.clientLeft()
+		if !x.answered.Load() { // who has all of it may close before we are through
+			x.clientLeft()
+		}
 	}
 }
 

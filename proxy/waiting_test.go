@@ -170,6 +170,66 @@ func TestPendingHasNoLimitOfItsOwn(t *testing.T) {
 	}
 }
 
+// One connection that comes free is one for all who wait for its streams, and a limit
+// that is raised is one for all who wait under it.
+func TestWaitersPassOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, cartOf(config.ProtocolHTTP2, func(s *resilience.Settings) { s.MaxConnections = 1 }, pod1, pod2))
+		defer r.close()
+		pods := map[netip.AddrPort]*heldPod{}
+		for _, a := range []netip.AddrPort{pod1, pod2} {
+			pods[a] = &heldPod{proto: config.ProtocolHTTP2, let: make(chan struct{}, 8)}
+			r.on(a, pods[a].serve)
+		}
+		var wg sync.WaitGroup
+		out := make(chan int, 8)
+		for range cap(out) { // to one and the other
+			r.status(&wg, out)
+			synctest.Wait()
+		}
+		first, second := pods[pod1], pods[pod2]
+		if second.begun.Load() > 0 {
+			first, second = second, first
+		}
+		if u := r.usageOf(); first.begun.Load() != 4 || second.begun.Load() != 0 || u.Pending != 4 {
+			t.Fatalf("%d and %d began, %+v", first.begun.Load(), second.begun.Load(), u)
+		}
+		for range 4 {
+			first.let <- struct{}{}
+		}
+		synctest.Wait()
+		if n := second.begun.Load(); n != 4 {
+			t.Errorf("%d of four began when the connection was free", n)
+		}
+		for range 4 {
+			second.let <- struct{}{}
+		}
+		wg.Wait()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		limit := func(n uint32) func(*config.Model) {
+			return cartOf(config.ProtocolHTTP, func(s *resilience.Settings) { s.MaxConnections = n }, pod1)
+		}
+		r := newRig(t, limit(1))
+		defer r.close()
+		p := &heldPod{proto: config.ProtocolHTTP, let: make(chan struct{}, 5)}
+		r.on(pod1, p.serve)
+		var wg sync.WaitGroup
+		out := make(chan int, 5)
+		for range cap(out) {
+			r.status(&wg, out)
+		}
+		synctest.Wait()
+		r.swap(cartModel(limit(4)))
+		synctest.Wait()
+		if n, u := p.begun.Load(), r.usageOf(); n != 4 || u.Pending != 1 || u.Connections != 4 {
+			t.Errorf("%d began when there were places, %+v", n, u)
+		}
+		close(p.let)
+		wg.Wait()
+	})
+}
+
 // A connection that idles at one endpoint makes room for a request to another, of
 // either version of HTTP.
 func TestIdleConnectionMakesRoom(t *testing.T) {

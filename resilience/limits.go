@@ -71,6 +71,12 @@ func (l *Limits) AcquireConnection() error { return l.connections.take(ErrMaxCon
 // before and waits.
 func (l *Limits) TryConnection() bool { return l.connections.tryN(1) }
 
+// MayConnect reports whether there is a place for another connection.
+func (l *Limits) MayConnect() bool {
+	limit := l.connections.max.Load()
+	return limit == 0 || l.connections.used.Load() < limit
+}
+
 // ReleaseConnection gives it back.
 func (l *Limits) ReleaseConnection() { l.connections.put() }
 
