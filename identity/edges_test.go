@@ -169,6 +169,13 @@ func TestFileEdges(t *testing.T) {
 	if err := set.SetTrustDomains([]string{"td", "new"}); err != nil || src.Bundle().Trusts("old") || !src.Bundle().Trusts("new") || !isClosed(changed) {
 		t.Errorf("other domains: %v", err)
 	}
+	if _, err := src.(*fileSource).load(); err != nil || !src.Bundle().Trusts("new") {
+		t.Errorf("files that did not change: %v", err)
+	}
+	vol.swap(pemFiles(t, ca, time.Hour)) // another certificate of the same root
+	if _, err := src.(*fileSource).load(); err != nil || src.Bundle().Trusts("old") || !src.Bundle().Trusts("new") {
+		t.Errorf("the domains went with the files: %v", err)
+	}
 	for name, change := range map[string]func(map[string][]byte){
 		"roots that are none": func(f map[string][]byte) { f["root-cert.pem"] = []byte("x") },
 		"a file too large": func(f map[string][]byte) {

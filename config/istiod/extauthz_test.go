@@ -109,3 +109,24 @@ func TestExtAuthzSettings(t *testing.T) {
 		t.Errorf("%+v", h.HTTP)
 	}
 }
+
+// TestNetworkExtAuthz reads the filter that asks about connections. The provider's
+// cluster has to be among those that the chain refers to, and who does not say so
+// lets nobody pass while the provider is away.
+func TestNetworkExtAuthz(t *testing.T) {
+	const service = `"grpc_service":{"envoy_grpc":{"cluster_name":"x"}}`
+	for body, want := range map[string][2]bool{ // whether it fails open, and tells the SNI
+		service:                                 {false, false},
+		service + `,"failure_mode_allow":true`:  {true, false},
+		service + `,"include_tls_session":true`: {false, true},
+	} {
+		p := tcpProgram(t, netFilter("ext_authz.v3.ExtAuthz", body), tcpEnd)
+		if p.broken != "" || len(p.custom) != 1 || len(p.conn) != 1 || p.conn[0].Action != authz.Custom {
+			t.Fatalf("%s: broken %q, %d providers, policies %+v", body, p.broken, len(p.custom), p.conn)
+		}
+		cfg := p.custom[0].Spec.(*extauthz.Config)
+		if cfg.FailOpen != want[0] || cfg.GRPC.IncludeSNI != want[1] || !slices.Contains(p.refs, "x") {
+			t.Errorf("%s: %+v, clusters %q", body, cfg, p.refs)
+		}
+	}
+}

@@ -237,3 +237,41 @@ func TestHeadAfterARefusedOne(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 }
+
+// TestSwitchAskedFor: only the switch that was asked for is one.
+func TestSwitchAskedFor(t *testing.T) {
+	for fields, ok := range map[string]bool{
+		"Connection: upgrade\r\nUpgrade: websocket\r\n": true,
+		"Connection: upgrade\r\nUpgrade: h2c\r\n":       false,
+		"Connection: upgrade\r\n":                       false,
+		"Connection: close\r\nUpgrade: websocket\r\n":   false,
+		"Upgrade: websocket\r\n":                        false,
+		"":                                              false,
+	} {
+		x := NewClientConn(&script{in: []byte("HTTP/1.1 101 S\r\n" + fields + "\r\n")}, ClientOptions{}).Client()
+		must(t, x.WriteHead(&codec.RequestHead{Method: "GET", Target: "/", Authority: "a", Upgrade: "websocket"}, codec.End))
+		h, err := x.ReadHead()
+		if ok != (err == nil) || ok && h.Upgrade != "websocket" || !ok && codec.KindOf(err) != codec.Protocol {
+			t.Errorf("%q: %+v, %v", fields, h, err)
+		}
+		x.Release()
+	}
+	// An ordinary answer tells of no switch, whatever its fields say.
+	x := NewClientConn(&script{in: []byte("HTTP/1.1 200 OK\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n")}, ClientOptions{}).Client()
+	must(t, x.WriteHead(&codec.RequestHead{Method: "GET", Target: "/", Authority: "a", Upgrade: "websocket"}, codec.End))
+	if h, err := x.ReadHead(); err != nil || h.Upgrade != "" {
+		t.Errorf("%+v, %v", h, err)
+	}
+	x.Release()
+}
+
+// TestSniffed: what was read to tell the protocol is read again as the request.
+func TestSniffed(t *testing.T) {
+	const raw = "GET /sniffed HTTP/1.1\r\nHost: a\r\n\r\n"
+	c := &script{in: []byte(raw[3:])}
+	s := NewServerConn(c, ServerOptions{Sniffed: []byte(raw[:3])})
+	x, err := s.Next()
+	if err != nil || x.Head().Method != "GET" || x.Head().Target != "/sniffed" {
+		t.Errorf("%v", err)
+	}
+}
