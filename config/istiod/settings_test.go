@@ -57,7 +57,7 @@ func TestNewerFields(t *testing.T) {
 	m := &mesh{services: 1}
 	res := m.resources(t)
 	c := res[ClusterType][0]
-	c.Body = append([]byte(c.Body), field...)
+	c.Body = append(c.Body, field...)
 	res[ClusterType][0] = c
 	w := NewWorld(testOptions())
 	apply(t, w, res)

@@ -271,7 +271,10 @@ func TestSniffed(t *testing.T) {
 	c := &script{in: []byte(raw[3:])}
 	s := NewServerConn(c, ServerOptions{Sniffed: []byte(raw[:3])})
 	x, err := s.Next()
-	if err != nil || x.Head().Method != "GET" || x.Head().Target != "/sniffed" {
-		t.Errorf("%v", err)
+	must(t, err)
+	if h := x.Head(); h.Method != "GET" || h.Target != "/sniffed" {
+		t.Errorf("%+v", h)
 	}
+	must(t, x.WriteHead(&codec.ResponseHead{Status: 200}, codec.End))
+	s.Close()
 }
