@@ -312,7 +312,7 @@ func (p *provider) finds(f found) bool {
 	switch f.place {
 	case inHeader:
 		for i := range p.headers {
-			if p.headers[i].Name == f.name {
+			if p.headers[i].Name == f.name && p.headers[i].Prefix == f.prefix {
 				return true
 			}
 		}

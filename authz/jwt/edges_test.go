@@ -137,9 +137,9 @@ func TestKeysThatSign(t *testing.T) {
 // TestPlaces: a token counts only where the provider that it names looks for it.
 func TestPlaces(t *testing.T) {
 	one, two := basic(), basic()
-	one.FromHeaders, one.FromParams, one.FromCookies = []HeaderLocation{{"x-one", ""}}, []string{"one"}, []string{"c1"}
+	one.FromHeaders, one.FromParams, one.FromCookies = []HeaderLocation{{"x-one", ""}, {"x-both", "One "}}, []string{"one"}, []string{"c1"}
 	two.Name, two.Issuer = "q", "second"
-	two.FromHeaders, two.FromParams, two.FromCookies = []HeaderLocation{{"x-two", ""}}, []string{"two"}, []string{"c2"}
+	two.FromHeaders, two.FromParams, two.FromCookies = []HeaderLocation{{"x-two", ""}, {"x-both", "Two "}}, []string{"two"}, []string{"c2"}
 	a := build(t, &Requirement{Kind: AllowMissing}, one, two)
 	tok := sign("RS256", rsaKey, "r", good(nil))
 	query := func(q string) *attrs.Request {
@@ -152,6 +152,7 @@ func TestPlaces(t *testing.T) {
 		status int
 	}{
 		"its header": {request("x-one: " + tok), 0}, "its parameter": {query("one=" + tok), 0}, "its cookie": {request("cookie: c1=" + tok), 0},
+		"its prefix": {request("x-both: One " + tok), 0}, "other prefix": {request("x-both: Two " + tok), 401},
 		"other header": {request("x-two: " + tok), 401}, "other parameter": {query("two=" + tok), 401}, "other cookie": {request("cookie: c2=" + tok), 401},
 		"cookie's name in a header": {request("x-one: x", "cookie: c1="+tok), 401}, "eight, for each of two": {request(repeated("x-one: "+tok, 16)...), 0},
 	} {

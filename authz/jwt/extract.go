@@ -17,9 +17,10 @@ const (
 
 // found is a token as the request carries it.
 type found struct {
-	token string
-	place place
-	name  string
+	token  string
+	place  place
+	name   string
+	prefix string // in a header
 }
 
 // maxTokens bounds the tokens read for one provider: each may cost a signature.
@@ -42,17 +43,17 @@ func (p *provider) extract(r *attrs.Request, out []found) []found {
 				}
 				v = tokenText(v, at+len(h.Prefix))
 			}
-			out = append(out, found{v, inHeader, h.Name})
+			out = append(out, found{v, inHeader, h.Name, h.Prefix})
 		}
 	}
 	for _, name := range p.params {
 		if v, has := param(r.Query, name); has {
-			out = append(out, found{v, inParam, name})
+			out = append(out, found{v, inParam, name, ""})
 		}
 	}
 	for _, name := range p.cookies {
 		if v, has := cookie(r, name); has {
-			out = append(out, found{v, inCookie, name})
+			out = append(out, found{v, inCookie, name, ""})
 		}
 	}
 	return out
