@@ -11,8 +11,7 @@ import (
 var ErrForbidden = errors.New("hbone: address is not allowed as a destination")
 
 // Guard decides on addresses that a client chose (passthrough, dynamic DNS). It
-// refuses loopback, link-local (cloud metadata services live there), multicast,
-// broadcast, unspecified ones and the waypoint itself, however spelt. Addresses
+// refuses loopback, link-local, the metadata services of clouds, multicast, broadcast, unspecified ones and the waypoint itself, however spelt. Addresses
 // from configuration need no guard. The zero value knows no address of its own.
 type Guard struct {
 	Self   []netip.Addr   // the waypoint's own addresses
@@ -32,8 +31,17 @@ var embedded = []struct {
 var (
 	thisNet   = netip.MustParsePrefix("0.0.0.0/8") // RFC 1122 section 3.2.1.3
 	broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	awsIMDSv6 = netip.MustParseAddr("fd00:ec2::254") // metadata service outside of the link-local range
 )
+
+// metadata is where clouds serve an instance its credentials outside of the link-local
+// range, as their documentation of it says.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),      // AWS IMDS
+	netip.MustParseAddr("fd20:ce::254"),       // Google Cloud
+	netip.MustParseAddr("fd00:c1::a9fe:a9fe"), // Oracle Cloud
+	netip.MustParseAddr("100.100.100.200"),    // Alibaba Cloud
+	netip.MustParseAddr("168.63.129.16"),      // Azure WireServer
+}
 
 // Check returns nil if addr may be dialed.
 func (g *Guard) Check(addr netip.Addr) error {
@@ -60,7 +68,7 @@ func (g *Guard) Check(addr netip.Addr) error {
 func (g *Guard) allowed(a netip.Addr) bool {
 	return a.IsValid() && a.Zone() == "" &&
 		!a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() &&
-		!a.IsLinkLocalUnicast() && a != awsIMDSv6 &&
+		!a.IsLinkLocalUnicast() && !slices.Contains(metadata, a) &&
 		!(a.Is4() && thisNet.Contains(a)) && a != broadcast &&
 		!slices.ContainsFunc(g.Self, func(s netip.Addr) bool { return s.Unmap() == a })
 }
