@@ -35,7 +35,10 @@ func TestMain(m *testing.M) {
 	if err := trustTestRoots(); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.Remove(roots.file)
+		os.Exit(code)
+	}))
 }
 
 // moved is where the networks of the scenarios live here.
