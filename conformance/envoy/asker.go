@@ -24,6 +24,10 @@ import (
 // measured by it is only the silence behind a request that ends nowhere.
 const patience = 5 * time.Second
 
+// arrival is how long what has to come may take on a busy machine: a connection, or a
+// request that the application is to have. No case waits for its end.
+const arrival = 30 * time.Second
+
 // Asker asks one side. It keeps one HBONE connection to a client and one tunnel
 // to an authority, as node proxies do. It belongs to one goroutine.
 type Asker struct {
@@ -103,7 +107,7 @@ func (a *Asker) tunnel(k tunnelKey) (*tunnel, error) {
 	}
 	c := a.conns[k.client]
 	if c == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), arrival)
 		defer cancel()
 		from, err := netip.ParseAddr(k.client.Addr)
 		if err != nil {
@@ -296,7 +300,7 @@ func (a *Asker) key(q *Question) tunnelKey {
 // dialDirect connects from the client's address to the oracle's listener of the
 // same chains, and says where to.
 func (a *Asker) dialDirect(k tunnelKey) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), arrival)
 	defer cancel()
 	from, err := netip.ParseAddr(k.client.Addr)
 	if err != nil {

@@ -37,7 +37,7 @@ func (a *Asker) hold(q *Question) (release func(), err error) {
 		<-done
 		f.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), arrival)
 	defer cancel()
 	if want := strings.Count(q.Beside, ",") + 1; !a.tries.await(ctx, a.side, other.ID, want) {
 		return release, fmt.Errorf("%s: %v: the request beside it did not arrive", a.side, q)
