@@ -76,6 +76,7 @@ type exchange struct {
 	upFields []attrs.Field // of up when a rule edits them
 	reply    codec.ResponseHead
 	out      []attrs.Field // of reply
+	noted    []attrs.Field // of reply, kept for the record
 	scratch  []byte        // text written for this request
 
 	clock
@@ -245,6 +246,7 @@ func (x *exchange) reset() {
 	x.fields = emptied(x.fields)
 	x.upFields = emptied(x.upFields)
 	x.out = emptied(x.out)
+	x.noted = emptied(x.noted)
 	if cap(x.scratch) > maxScratchRoom {
 		x.scratch = make([]byte, 0, scratchRoom)
 	}

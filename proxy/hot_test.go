@@ -45,9 +45,30 @@ func hot(m *config.Model) {
 
 const browserGet = "GET /a/b?c=d HTTP/1.1\r\nHost: cart.shop\r\nUser-Agent: test\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\nX-Some: thing\r\n\r\n"
 
+// told is hot with what istiod's Telemetry and VirtualService may ask for beside: a
+// header written from a format, and a log that reads the response.
+func told(m *config.Model) {
+	hot(m)
+	last := &m.Destinations[0].Routes[len(m.Destinations[0].Routes)-1]
+	last.Filters.Request = &routing.HeaderOps{Set: []routing.HeaderValue{{Name: "x-from", Format: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}}}
+}
+
+// nowhere is a log that formats its lines and drops them.
+type nowhere struct {
+	pattern *telemetry.Pattern
+	b       []byte
+}
+
+func (n *nowhere) Log(r *telemetry.Record) { n.b = n.pattern.Append(n.b[:0], r) }
+
 // hotPath returns a function that makes one request on warm connections.
-func hotPath(tb testing.TB) (once func(), done func()) {
-	r := newRig(tb, hot)
+func hotPath(tb testing.TB, edit func(*config.Model), plan *telemetry.Plan) (once func(), done func()) {
+	r := newRig(tb, edit)
+	if plan != nil {
+		for _, c := range r.snap.Chains() {
+			c.Reports = plan
+		}
+	}
 	// The rig's own tracer copies strings; this path is about the proxy.
 	r.p.opts.Telemetry = telemetry.New(telemetry.Options{})
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: app\r\nContent-Length: 1024\r\n\r\n" + string(bytes.Repeat([]byte("x"), 1024)))
@@ -83,7 +104,7 @@ func hotPath(tb testing.TB) (once func(), done func()) {
 func BenchmarkGet(b *testing.B) {
 	buf.SetPoison(false)
 	defer buf.SetPoison(true)
-	once, done := hotPath(b)
+	once, done := hotPath(b, hot, nil)
 	defer done()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -32,6 +32,31 @@ type brittle struct {
 	broken atomic.Bool
 }
 
+// dialBrittle has the proxy dial brittle connections. breakAll takes the peers of those
+// there are away.
+func (r *rig) dialBrittle() (breakAll func()) {
+	var mu sync.Mutex
+	var conns []*brittle
+	r.p.dial = func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
+		c, err := r.dial(ctx, ep)
+		if err != nil {
+			return nil, err
+		}
+		b := &brittle{memConn: c.(*memConn)}
+		mu.Lock()
+		conns = append(conns, b)
+		mu.Unlock()
+		return b, nil
+	}
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, b := range conns {
+			b.broken.Store(true)
+		}
+	}
+}
+
 func (c *brittle) Readable() bool { return !c.broken.Load() && c.memConn.Readable() }
 
 func (c *brittle) WaitReadable() error {
@@ -85,25 +110,11 @@ func TestUnsentRequestsAreRepeated(t *testing.T) {
 					seen.Add(1)
 					w.Write(b)
 				})
-				var mu sync.Mutex
-				var conns []*brittle
-				r.p.dial = func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
-					c, err := r.dial(ctx, ep)
-					if err != nil {
-						return nil, err
-					}
-					b := &brittle{memConn: c.(*memConn)}
-					mu.Lock()
-					conns = append(conns, b)
-					mu.Unlock()
-					return b, nil
-				}
+				breakAll := r.dialBrittle()
 				c, _ := r.tunnel()
 				exchangeOn(t, c, get)
 				synctest.Wait() // the connection is back in its pool
-				mu.Lock()
-				conns[0].broken.Store(true)
-				mu.Unlock()
+				breakAll()
 				resp, _ := exchangeOn(t, c, tt.req)
 				if resp.StatusCode != 200 || seen.Load() != 2 {
 					t.Errorf("%d, %d requests arrived", resp.StatusCode, seen.Load())
@@ -242,30 +253,13 @@ func TestEndedConnectionKeepsTheHost(t *testing.T) {
 				canned(c, []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Pod: "+pod.Addr().String()+"\r\n\r\n"))
 			})
 		}
-		dial := r.p.dial
-		var mu sync.Mutex
-		var conns []*brittle
-		r.p.dial = func(ctx context.Context, ep *balance.Endpoint) (hbone.Conn, error) {
-			c, err := dial(ctx, ep)
-			if err != nil {
-				return nil, err
-			}
-			b := &brittle{memConn: c.(*memConn)}
-			mu.Lock()
-			conns = append(conns, b)
-			mu.Unlock()
-			return b, nil
-		}
+		breakAll := r.dialBrittle()
 		c, _ := r.tunnel()
 		for i := range 20 {
 			user := "GET / HTTP/1.1\r\nHost: c\r\nX-User: user" + strconv.Itoa(i) + "\r\n\r\n"
 			first, _ := exchangeOn(t, c, user)
 			synctest.Wait()
-			mu.Lock()
-			for _, b := range conns {
-				b.broken.Store(true)
-			}
-			mu.Unlock()
+			breakAll()
 			second, _ := exchangeOn(t, c, user)
 			if a, b := first.Header.Get("X-Pod"), second.Header.Get("X-Pod"); a != b || second.StatusCode != 200 {
 				t.Errorf("user %d went from %s to %s, %d", i, a, b, second.StatusCode)

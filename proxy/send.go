@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"strings"
 
 	"waypoint.dev/waypoint/internal/attrs"
 	"waypoint.dev/waypoint/internal/buf"
@@ -244,10 +243,18 @@ func (x *exchange) note(fs []attrs.Field) {
 	if !x.rec.Plan.ReadsResponse() {
 		return
 	}
-	x.rec.ResponseHeaders = make([]attrs.Field, len(fs))
-	for i, f := range fs {
-		x.rec.ResponseHeaders[i] = attrs.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)}
+	x.noted = emptied(x.noted)
+	for _, f := range fs {
+		x.noted = append(x.noted, attrs.Field{Name: x.copied(f.Name), Value: x.copied(f.Value)})
 	}
+	x.rec.ResponseHeaders = x.noted
+}
+
+// copied copies s for as long as the exchange lasts.
+func (x *exchange) copied(s string) string {
+	at := len(x.scratch)
+	x.scratch = append(x.scratch, s...)
+	return view(x.scratch[at:])
 }
 
 // relayBody copies the body behind the head, and the trailers behind that.
