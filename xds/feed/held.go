@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,10 +26,7 @@ type Refused struct {
 // Resources returns what is held of a type, by name.
 func (f *Feed) Resources(url string) []Held {
 	f.mu.Lock()
-	out := make([]Held, 0, len(f.held[url]))
-	for _, h := range f.held[url] {
-		out = append(out, h)
-	}
+	out := slices.AppendSeq([]Held{}, maps.Values(f.held[url]))
 	f.mu.Unlock()
 	slices.SortFunc(out, func(a, b Held) int { return strings.Compare(a.Name, b.Name) })
 	return out
@@ -37,10 +35,7 @@ func (f *Feed) Resources(url string) []Held {
 // Refusals returns what was refused of a type and not replaced since, by name.
 func (f *Feed) Refusals(url string) []Refused {
 	f.mu.Lock()
-	out := make([]Refused, 0, len(f.refused[url]))
-	for _, r := range f.refused[url] {
-		out = append(out, r)
-	}
+	out := slices.AppendSeq([]Refused{}, maps.Values(f.refused[url]))
 	f.mu.Unlock()
 	slices.SortFunc(out, func(a, b Refused) int { return strings.Compare(a.Name, b.Name) })
 	return out
